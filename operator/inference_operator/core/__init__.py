@@ -1,0 +1,1 @@
+"""The decisions, free of network, clock, randomness and framework."""

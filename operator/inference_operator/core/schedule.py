@@ -1,0 +1,88 @@
+"""When to look again: the paces, the backoff and the deadlines. Time and randomness come in as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from inference_operator.errors import CapacityUnavailable, EndpointError, InvalidSpec, Throttled, Unavailable
+
+SLOW_FACTOR = 5
+"""`slow` is this many polls (design of the error table)."""
+
+SLOWEST_SECONDS = 3600.0
+"""The longest pause between two tries of a refused write."""
+
+FIRST_BACKOFF_SECONDS = 1.0
+POLL_SPREAD = 0.1
+"""Polls are spread by this fraction to either side, so that a fleet does not poll in step."""
+
+MISSED_POLLS = 3
+"""After so many polls without a read, what was last seen no longer counts as known."""
+
+_MAX_DOUBLINGS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """All durations, in seconds; what each means stands with the setting of the same name.
+
+    Raises:
+        ValueError: `settle` is shorter than `request_timeout`: a write could land after it was given up.
+    """
+
+    poll: float = 60.0
+    transition_poll: float = 10.0
+    settle: float = 60.0
+    request_timeout: float = 30.0
+    claim: float = 5.0
+    drift: float = 600.0
+    drift_cooldown: float = 600.0
+    secret_grace: float = 120.0
+    scale_interval: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.settle < self.request_timeout:
+            raise ValueError("settle must not be shorter than request_timeout")
+
+    @property
+    def quiet(self) -> float:
+        """Q: after so long no write that anybody has begun can still land unseen."""
+        return self.claim + self.request_timeout + self.settle
+
+    @property
+    def slow(self) -> float:
+        """The pace for what only people or time can mend."""
+        return SLOW_FACTOR * self.poll
+
+    @property
+    def known_for(self) -> float:
+        """How long a last look may stand in for a present one."""
+        return MISSED_POLLS * self.poll
+
+    def spread(self, seconds: float, jitter: float) -> float:
+        """`seconds`, moved by up to a tenth to either side; `jitter` is uniform in [0, 1)."""
+        return seconds * (1 + POLL_SPREAD * (2 * jitter - 1))
+
+    def backoff(self, attempt: int, jitter: float) -> float:
+        """Full jitter below 1 s, 2 s, 4 s, … up to one poll; `attempt` counts from 0."""
+        return jitter * min(self.poll, FIRST_BACKOFF_SECONDS * 2.0 ** min(attempt, _MAX_DOUBLINGS))
+
+    def eager(self, attempt: int) -> float:
+        """0.25 s, 0.5 s, … up to one transition poll: for a write whose effect should show any moment."""
+        return min(self.transition_poll, FIRST_BACKOFF_SECONDS / 4 * 2.0 ** min(attempt, _MAX_DOUBLINGS))
+
+    def refused(self, attempt: int) -> float:
+        """The pause before a refused write is tried once more: slow, doubling to an hour."""
+        return max(self.slow, min(SLOWEST_SECONDS, self.slow * 2.0 ** min(attempt, _MAX_DOUBLINGS)))
+
+    def after(self, error: EndpointError, attempt: int, jitter: float) -> float:
+        """The pause after an error, for the `attempt`-th time in a row, counted from 0."""
+        match error:
+            case Throttled():
+                return error.retry_after + self.backoff(attempt, jitter)
+            case Unavailable():
+                return self.backoff(attempt, jitter)
+            case InvalidSpec():
+                return self.refused(attempt)
+            case CapacityUnavailable() | EndpointError():
+                return self.spread(self.slow, jitter)

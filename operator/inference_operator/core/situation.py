@@ -1,0 +1,221 @@
+"""Everything that a decision rests on, as values: what is wished, seen, remembered and allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from inference_operator.core.compare import Agrees, Difference
+from inference_operator.core.memory import Memory, age_seconds
+from inference_operator.core.model import Desired, FieldPath, Observed, Snapshot
+from inference_operator.core.schedule import Pace
+from inference_operator.errors import EndpointError
+
+Inputs = tuple[object, ...]
+"""What wakes a refused write when it changes: generation, Secret versions, reapply request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """What the resource and the settings allow, with defaults resolved.
+
+    Attributes:
+        observe: Report only (managementPolicy Observe, or the operator's own read-only mode).
+        correct_drift: driftPolicy Correct.
+        match: adoptionPolicy Match.
+    """
+
+    observe: bool = False
+    correct_drift: bool = False
+    match: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A write that was refused; it is not tried again before `until` unless its inputs change."""
+
+    error: EndpointError
+    inputs: Inputs
+    until: float
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Recollection:
+    """What this process, not the resource, remembers; all of it may be lost at any moment. Times are monotonic.
+
+    Attributes:
+        failures: Errors in a row, for the backoff.
+        failed_for: The inputs for which they were counted.
+        holds: Looks in a row at a write that stayed undecided.
+        seen: When this process first saw a write that it did not send itself, by operation id.
+        gave_up: When this process's own write was acknowledged or given up, by operation id.
+        uncommitted: Ids of the writes in a row that were judged not committed.
+        uncommitted_at: When the last of them was.
+        refusal: The last refused write.
+        busy: The provider refused the last write because it was at work.
+        drift: What the last look found, for the rule of two looks.
+        drift_since: When that was first found.
+        corrected_at: When this process last sent a correction.
+        wrote_at: When this process last sent anything.
+        first_look_at: This process's first clean look at the endpoint.
+        looked_at: Its last clean look.
+        whole_at: Its last look with everything that a look can carry.
+        missing_since: Since when a Secret has been missing.
+        refresh: The refresh annotation that was honoured.
+    """
+
+    failures: int = 0
+    failed_for: Inputs = ()
+    holds: int = 0
+    seen: Mapping[str, float] = field(default_factory=dict)
+    gave_up: Mapping[str, float] = field(default_factory=dict)
+    uncommitted: tuple[str, ...] = ()
+    uncommitted_at: float = 0.0
+    refusal: Refusal | None = None
+    busy: bool = False
+    drift: tuple[Difference, ...] = ()
+    drift_since: float = 0.0
+    corrected_at: float | None = None
+    wrote_at: float | None = None
+    first_look_at: float | None = None
+    looked_at: float | None = None
+    whole_at: float | None = None
+    missing_since: float | None = None
+    refresh: str | None = None
+
+    def meets(self, operation_id: str | None, now: float) -> Recollection:
+        """An open or acknowledged write was found in the status; which others were there no longer matters."""
+        if operation_id is None:
+            return replace(self, seen={}, holds=0)
+        return replace(self, seen={operation_id: self.seen.get(operation_id, now)})
+
+    def looked(self, *, begun: float, whole: bool, drift: tuple[Difference, ...]) -> Recollection:
+        """A clean look ended in a decision."""
+        since = self.drift_since if self.drift and self.drift == drift else begun
+        return replace(
+            self,
+            missing_since=None,
+            drift=drift,
+            drift_since=since,
+            first_look_at=begun if self.first_look_at is None else self.first_look_at,
+            looked_at=begun,
+            whole_at=begun if whole else self.whole_at,
+        )
+
+    def judged(self, operation_id: str | None, *, committed: bool, now: float) -> Recollection:
+        """A look decided what became of a write."""
+        if committed or operation_id is None:
+            return replace(self, uncommitted=(), holds=0)
+        if operation_id in self.uncommitted:
+            return self
+        return replace(self, uncommitted=(*self.uncommitted, operation_id), uncommitted_at=now, holds=0)
+
+    def calm(self) -> Recollection:
+        """A pass came to its end without an error."""
+        return replace(self, failures=0)
+
+    def failed(self, inputs: Inputs) -> Recollection:
+        """A pass could not look, or a write was not carried out; counted afresh when the inputs change."""
+        failures = self.failures + 1 if self.failed_for == inputs else 1
+        return replace(self, failures=failures, failed_for=inputs)
+
+    def sent(self, operation_id: str, now: float, *, correction: bool) -> Recollection:
+        """A write was acknowledged or given up just now."""
+        return replace(
+            self,
+            gave_up={operation_id: now},
+            wrote_at=now,
+            corrected_at=now if correction else self.corrected_at,
+            refusal=None,
+            busy=False,
+        )
+
+    def never_sent(self, operation_id: str) -> Recollection:
+        """The intent of a write may be stored, but it was certainly not sent."""
+        return replace(self, gave_up={**self.gave_up, operation_id: NEVER})
+
+    def refused(self, error: EndpointError, inputs: Inputs, *, now: float, pace: Pace) -> Recollection:
+        """The provider refused the write for good, as far as these inputs go."""
+        again = self.refusal is not None and self.refusal.inputs == inputs
+        attempt = self.refusal.attempt + 1 if again and self.refusal is not None else 0
+        until = now + pace.refused(attempt)
+        return replace(self, refusal=Refusal(error, inputs, until, attempt), busy=False)
+
+
+NEVER = float("-inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What surrounds the endpoint at the moment of deciding. Times are monotonic.
+
+    Attributes:
+        now: The time.
+        wall: The same moment by the calendar, for what is stored and shown.
+        look_begun: When the look began.
+        whole: The look carried all that a write needs.
+        uid: The resource's uid.
+        generation: Its generation.
+        reapply: Its reapply annotation; empty for none.
+        inputs: What wakes a refused write.
+        rival: Another resource that owns the endpoint, as a phrase for people; None when we do.
+        first_write_at: Before this no resource without a write of its own may write.
+        brake: Why no further rollout may begin, as a phrase; None while one may.
+    """
+
+    now: float
+    wall: datetime
+    look_begun: float
+    whole: bool
+    uid: str
+    generation: int
+    reapply: str = ""
+    inputs: Inputs = ()
+    rival: str | None = None
+    first_write_at: float = 0.0
+    brake: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """The arguments of `plan`."""
+
+    desired: Desired
+    observed: Observed
+    memory: Memory
+    recollection: Recollection
+    around: Circumstances
+    policies: Policies
+    pace: Pace
+    agrees: Agrees
+    confidential: Callable[[FieldPath], bool]
+
+    @property
+    def before(self) -> Snapshot:
+        """The state that a write would change: the newest version, not the live read beside it."""
+        history = self.observed.history
+        return history.entries[-1].snapshot if history and history.entries else self.observed.live
+
+    @property
+    def newest(self) -> int | None:
+        """The newest version; None where this look carried no history."""
+        return self.observed.history.newest if self.observed.history else None
+
+    @property
+    def is_young(self) -> bool:
+        """Whether our last write is younger than the settle time, so that reads may still lag behind it."""
+        recollection, now, settle = self.recollection, self.around.now, self.pace.settle
+        if recollection.wrote_at is not None:
+            return now - recollection.wrote_at < settle
+        return self.stored_time_remaining(self.memory.applied.time, settle) > 0 if self.memory.applied else False
+
+    def stored_time_remaining(self, text: str, seconds: float) -> float:
+        """How much is left of `seconds` since a stored time.
+
+        A wrong clock cannot stretch this: counted from the process's first look it ends after `seconds` too.
+        """
+        first = self.recollection.first_look_at
+        since_first = 0.0 if first is None else self.around.now - first
+        return seconds - max(age_seconds(text, self.around.wall), since_first)

@@ -1,0 +1,10 @@
+"""One pass: look, decide, perhaps send one update, report. Reaches the outside through `core/port.py` alone.
+
+`reconciler` is the order of the steps, `resolve` reads what is wished, `look` reads what is, `send` carries
+one write out, `publish` writes the status.
+"""
+
+from inference_operator.reconcile.reconciler import Reconciler
+from inference_operator.reconcile.work import Clock, Options
+
+__all__ = ["Clock", "Options", "Reconciler"]

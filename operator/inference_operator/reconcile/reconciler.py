@@ -1,0 +1,353 @@
+"""The order of the steps of one pass, and what happens when a step cannot be taken.
+
+Every trigger (spec, Secret, poll, timer, start) comes through `Reconciler.reconcile`, one at a time per
+object. A pass writes the status at most twice: the intent of a write, and the outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import structlog
+
+from inference_operator.api.names import REFRESH_ANNOTATION
+from inference_operator.core import findings as found
+from inference_operator.core.findings import Finding, Findings, Progress, Standing
+from inference_operator.core.model import Resource, State
+from inference_operator.core.plan import Hold, LookDeeper, Nothing, Pause, Plan, Refuse, Send, Wait
+from inference_operator.core.port import (
+    Authority,
+    Cluster,
+    Connector,
+    Driver,
+    PassObserver,
+    ResourceGone,
+    SecretReader,
+    StatusConflict,
+)
+from inference_operator.core.report import View
+from inference_operator.core.rollouts import Rollouts
+from inference_operator.core.schedule import Pace
+from inference_operator.core.situation import Inputs, Recollection
+from inference_operator.core.write import Committed
+from inference_operator.errors import CapacityUnavailable, EndpointError, InvalidSpec, SecretMissing, Unavailable
+from inference_operator.reconcile.look import Lookout
+from inference_operator.reconcile.publish import Publisher
+from inference_operator.reconcile.resolve import Declared, Resolved, declared, is_suspended, render, resolve
+from inference_operator.reconcile.send import STALE_CRD, Answered, Pruned, Refused, Sender, Unstored, Withdrawn
+from inference_operator.reconcile.work import Clock, Options, Result, Sight, Work
+
+log = structlog.get_logger(__name__)
+
+AT_ONCE = 0.0
+
+
+class Reconciler:
+    """Runs passes. Holds what this process recollects of each object, and nothing else of its own."""
+
+    def __init__(  # noqa: PLR0913 - the composition root names each part once
+        self,
+        *,
+        cluster: Cluster,
+        secrets: SecretReader,
+        drivers: Mapping[str, Driver],
+        connector: Connector,
+        authority: Authority,
+        rollouts: Rollouts,
+        pace: Pace,
+        options: Options,
+        clock: Clock,
+        observer: PassObserver,
+    ) -> None:
+        """Take the parts; see the protocols in `core/port.py`."""
+        self._cluster = cluster
+        self._secrets = secrets
+        self._drivers = drivers
+        self._connector = connector
+        self._rollouts = rollouts
+        self._pace = pace
+        self._clock = clock
+        self._observer = observer
+        self._lookout = Lookout(cluster, rollouts, pace, options, clock)
+        self._publisher = Publisher(cluster, drivers, clock, observer)
+        self._sender = Sender(cluster, self._publisher, authority, rollouts, pace, clock, observer)
+        self._recollections: dict[str, Recollection] = {}
+        self._started = clock.now()
+
+    async def reconcile(self, uid: str) -> float | None:
+        """One pass; returns the seconds until the next look, or None when only a trigger brings one."""
+        resource = self._cluster.current(uid)
+        if resource is None or resource.deleting:
+            # Retain: the endpoint is left as it is, and there is no finalizer to take off.
+            self._forget(uid)
+            return None
+        begun = self._clock.now()
+        spec = resource.spec
+        with structlog.contextvars.bound_contextvars(
+            namespace=resource.namespace,
+            name=resource.name,
+            provider=spec.get("provider"),
+            endpoint=spec.get("endpointId"),
+        ):
+            result = await self._guarded(resource)
+            if self._cluster.current(uid) is not None:
+                self._recollections[uid] = result.recollection
+            self._observer.passed(result=result.name, seconds=self._clock.now() - begun)
+            return result.delay
+
+    def _forget(self, uid: str) -> None:
+        self._recollections.pop(uid, None)
+        self._rollouts.forget(uid)
+        self._observer.gone(uid)
+
+    async def _guarded(self, resource: Resource) -> Result:
+        recollection = self._recollections.get(resource.uid, Recollection())
+        try:
+            return await self._pass(Work.on(resource, recollection, self._clock.now()))
+        except StatusConflict:
+            fresh = await self._cluster_answers(resource)
+            return Result("conflict", AT_ONCE if fresh else self._pace.transition_poll, recollection)
+        except ResourceGone:
+            return Result("gone", None, recollection)
+        except Unavailable as error:
+            log.warning("the API server cannot be used", error=error.message)
+            return self._retried("kubernetes_unavailable", recollection.failed((resource.generation,)), error)
+        except Exception:
+            log.exception("a pass failed by a fault of our own")
+            return await self._confess(resource, recollection.failed((resource.generation,)))
+
+    async def _cluster_answers(self, resource: Resource) -> bool:
+        """Bring the view of the object up to date, so that the next pass decides on the newest."""
+        try:
+            await self._cluster.read(resource)
+        except Unavailable:
+            return False
+        return True
+
+    # ── the steps ─────────────────────────────────────────────────────────────────────────────────────
+
+    async def _pass(self, work: Work) -> Result:
+        try:
+            wanted = declared(work.resource, self._drivers)
+        except InvalidSpec as error:
+            return await self._failed(work, error, (work.resource.generation,))
+        if is_suspended(work.resource):
+            return await self._suspended(work, wanted)
+        if wanted.unsupported is not None:
+            return await self._published("not_supported", work, found.of_unsupported(wanted.unsupported), self._poll())
+        return await self._managed(work, wanted)
+
+    async def _managed(self, work: Work, wanted: Declared, *, fresh: bool = False) -> Result:
+        inputs: Inputs = (work.resource.generation,)
+        try:
+            resolved = await resolve(work.resource, wanted, self._secrets, self._connector, fresh=fresh)
+            inputs = resolved.inputs
+            sight, decided = await self._lookout.look_and_decide(work, resolved)
+            if isinstance(decided.action, Send):
+                if not fresh and await self._secrets_moved(work, wanted, resolved):
+                    return await self._managed(work, wanted, fresh=True)
+                if decided.memory.applied is None and (rival := await self._lookout.rival_anywhere(work, resolved)):
+                    decided = self._lookout.decide(work, resolved, sight, rival=rival)
+        except EndpointError as error:
+            return await self._failed(work, error, inputs)
+        work = self._learned(work, decided, sight)
+        if isinstance(decided.action, Send):
+            return await self._send(work, resolved, sight, decided, decided.action)
+        return await self._conclude(work, resolved, sight, decided)
+
+    async def _secrets_moved(self, work: Work, wanted: Declared, resolved: Resolved) -> bool:
+        """Whether the Secrets, read once more before a write, are no longer those of the look."""
+        again = await resolve(work.resource, wanted, self._secrets, self._connector, fresh=True)
+        return again.inputs != resolved.inputs
+
+    def _learned(self, work: Work, decided: Plan, sight: Sight) -> Work:
+        """What this process remembers of a look and the decision on it."""
+        recollection = work.recollection.looked(begun=sight.begun, whole=sight.whole, drift=decided.drift)
+        if sight.whole:
+            recollection = replace(recollection, refresh=work.resource.annotations.get(REFRESH_ANNOTATION))
+        if isinstance(decided.action, Hold):
+            recollection = replace(recollection, holds=recollection.holds + 1)
+        elif decided.verdict is not None:
+            committed = isinstance(decided.verdict, Committed)
+            recollection = recollection.judged(work.memory.write_id, committed=committed, now=self._clock.now())
+        return replace(work, recollection=recollection)
+
+    async def _conclude(self, work: Work, resolved: Resolved, sight: Sight, decided: Plan) -> Result:
+        findings = self._findings(work, decided, sight)
+        view = View(sight.observed, decided.drift, resolved.desired.unverifiable)
+        await self._publisher.publish(work, decided.memory, findings, view)
+        name = type(decided.action).__name__.lower()
+        return Result(name, self._next_look(work, decided, sight), work.recollection.calm())
+
+    # ── a write ───────────────────────────────────────────────────────────────────────────────────────
+
+    async def _send(self, work: Work, resolved: Resolved, sight: Sight, decided: Plan, send: Send) -> Result:
+        sent = await self._sender.send(work, resolved, sight, decided, send)
+        match sent:
+            case Answered():
+                return await self._look_again(sent, resolved)
+            case Refused():
+                return await self._refused(sent, resolved, sight, decided)
+            case Withdrawn():
+                findings = found.of_decision(send, decided.memory, (), sight.observed, Progress())
+                await self._publisher.publish(sent.work, decided.memory.cleared(), findings, View())
+                return Result("withdrawn", AT_ONCE, work.recollection)
+            case Unstored():
+                log.warning("the intent may not have been stored; nothing was sent", error=sent.error.message)
+                recollection = work.recollection.never_sent(sent.operation.id).failed(resolved.inputs)
+                return self._retried("kubernetes_unavailable", recollection, sent.error)
+            case Pruned():
+                log.error("the installed CRD is older than the operator")
+                standing = Standing(decided.memory.cleared(), pending=True, fresh=False, ever_read=True)
+                await self._publisher.publish(sent.work, standing.memory, found.of_bug(standing, STALE_CRD), View())
+                return Result("stale_crd", self._pace.slow, work.recollection)
+
+    async def _look_again(self, sent: Answered, resolved: Resolved) -> Result:
+        """The look that usually settles a write in the same status write as its answer."""
+        work, view = sent.work, View()
+        try:
+            sight = await self._lookout.look(work, resolved, whole=True)
+        except EndpointError as error:
+            log.info("the look after the update failed", error=error.message)
+            findings = found.of_settling(acknowledged=work.memory.operation is None)
+            await self._publisher.publish_outcome(work, sent.operation, work.memory, findings, view)
+            return Result("sent", self._pace.eager(0), work.recollection)
+        decided = self._lookout.decide(work, resolved, sight)
+        work = self._learned(work, decided, sight)
+        findings = self._findings(work, decided, sight)
+        view = View(sight.observed, decided.drift, resolved.desired.unverifiable)
+        await self._publisher.publish_outcome(work, sent.operation, decided.memory, findings, view)
+        return Result("sent", self._next_look(work, decided, sight), work.recollection.calm())
+
+    async def _refused(self, refused: Refused, resolved: Resolved, sight: Sight, decided: Plan) -> Result:
+        """The write was certainly not carried out: say why, and when it is tried again."""
+        work, error = refused.work, refused.error
+        log.warning("the update was refused", error=error.message, kind=type(error).__name__)
+        recollection = work.recollection.failed(resolved.inputs)
+        delay, findings = self._delay(recollection, error), found.of_refusal(error)
+        if isinstance(error, InvalidSpec) and error.maybe_busy and await self._is_busy(work, resolved):
+            recollection, delay = replace(recollection, busy=True), self._pace.transition_poll
+            findings = found.of_busy(error)
+        elif isinstance(error, InvalidSpec | CapacityUnavailable):
+            now = self._clock.now()
+            recollection, delay = recollection.refused(error, resolved.inputs, now=now, pace=self._pace), self._poll()
+        view = View(sight.observed, (), resolved.desired.unverifiable)
+        if refused.operation is None:
+            await self._publisher.publish(work, decided.memory, findings, view)
+        else:
+            memory = decided.memory.cleared()
+            await self._publisher.publish_outcome(work, refused.operation, memory, findings, view)
+        return Result("refused", delay, recollection)
+
+    async def _is_busy(self, work: Work, resolved: Resolved) -> bool:
+        """Whether a refusal may only mean that the provider is at work on the endpoint."""
+        wrote_at = work.recollection.wrote_at
+        if wrote_at is not None and self._clock.now() - wrote_at < self._pace.quiet:
+            return True
+        try:
+            sight = await self._lookout.look(work, resolved, whole=False)
+        except EndpointError:
+            return True
+        return sight.observed.state.in_transition
+
+    # ── no look, or no pass at all ────────────────────────────────────────────────────────────────────
+
+    async def _failed(self, work: Work, error: EndpointError, inputs: Inputs) -> Result:
+        """The pass could not look: nothing is sent, what was seen last stays, and the reason is told."""
+        log.info("the pass could not look", error=error.message, kind=type(error).__name__)
+        now, recollection = self._clock.now(), work.recollection.failed(inputs)
+        delay = self._delay(recollection, error)
+        grace_left = 0.0
+        if isinstance(error, SecretMissing):
+            since = now if recollection.missing_since is None else recollection.missing_since
+            recollection = replace(recollection, missing_since=since)
+            grace_left = since + self._pace.secret_grace - now
+            delay = min(delay, grace_left) if grace_left > 0 else delay
+        last_look = self._started if recollection.looked_at is None else recollection.looked_at
+        standing = Standing(
+            memory=work.memory,
+            pending=work.memory.applied is None or work.status.observed_generation != work.resource.generation,
+            fresh=now - last_look < self._pace.known_for,
+            ever_read=work.status.endpoint_id is not None,
+            in_grace=grace_left > 0,
+        )
+        await self._publisher.publish(work, work.memory, found.of_failure(error, standing), View())
+        return Result(type(error).__name__, delay, recollection)
+
+    async def _suspended(self, work: Work, wanted: Declared) -> Result:
+        memory, before = work.memory, {condition.type: condition for condition in work.status.conditions}
+        ready, since = before.get("Ready"), before.get("Suspended")
+        findings = found.of_suspension(
+            memory,
+            in_sync=await self._is_applied(work, wanted),
+            ready=Finding(ready.status, ready.reason, ready.message) if ready else None,
+            as_of=since.last_transition_time if since else self._clock.today().isoformat(),
+        )
+        return await self._published("suspended", work, findings, None)
+
+    async def _is_applied(self, work: Work, wanted: Declared) -> bool:
+        applied = work.memory.applied
+        if applied is None:
+            return False
+        try:
+            desired = await render(work.resource, wanted, self._secrets)
+        except EndpointError:
+            return False
+        return applied.hash == desired.hash and applied.secrets == dict(desired.secrets)
+
+    async def _confess(self, resource: Resource, recollection: Recollection) -> Result:
+        """Our own code failed: one honest condition, and all other resources go on."""
+        message = "The operator failed on this resource by a fault of its own; see its log. Nothing is sent."
+        try:
+            work = Work.on(resource, recollection, self._clock.now())
+            standing = Standing(work.memory, pending=True, fresh=False, ever_read=True)
+            await self._publisher.publish(work, work.memory, found.of_bug(standing, message), View())
+        except Exception as error:  # noqa: BLE001 - the failure itself has been logged; this is its echo
+            log.warning("the failure could not be reported", kind=type(error).__name__)
+        return Result("bug", self._pace.refused(recollection.failures - 1), recollection)
+
+    # ── small parts ───────────────────────────────────────────────────────────────────────────────────
+
+    async def _published(self, name: str, work: Work, findings: Findings, delay: float | None) -> Result:
+        await self._publisher.publish(work, work.memory, findings, View())
+        return Result(name, delay, work.recollection)
+
+    def _retried(self, name: str, recollection: Recollection, error: EndpointError) -> Result:
+        return Result(name, self._delay(recollection, error), recollection)
+
+    def _delay(self, recollection: Recollection, error: EndpointError) -> float:
+        return self._pace.after(error, recollection.failures - 1, self._clock.jitter())
+
+    def _findings(self, work: Work, decided: Plan, sight: Sight) -> Findings:
+        if decided.memory.write_id is None and not _is_rolling(sight):
+            self._rollouts.end(work.uid)
+        now = self._clock.now()
+        progress = Progress(self._rollouts.is_ours(work.uid), self._rollouts.is_overdue(work.uid, now))
+        return found.of_decision(decided.action, decided.memory, decided.drift, sight.observed, progress)
+
+    def _next_look(self, work: Work, decided: Plan, sight: Sight) -> float:
+        pace, jitter = self._pace, self._clock.jitter()
+        match decided.action:
+            case Hold():
+                return pace.eager(work.recollection.holds)
+            case Wait(seconds=seconds) | Pause(seconds=seconds):
+                return min(seconds, self._poll())
+            case Send() | LookDeeper():
+                return AT_ONCE
+            case Nothing() | Refuse():
+                moving = sight.observed.state.in_transition or self._rollouts.is_ours(work.uid)
+                return pace.spread(pace.transition_poll if moving else pace.poll, jitter)
+
+    def _poll(self) -> float:
+        return self._pace.spread(self._pace.poll, self._clock.jitter())
+
+
+def _is_rolling(sight: Sight) -> bool:
+    """Whether the provider is still at work, by its state or by the replicas that run the newest configuration."""
+    observed, replicas = sight.observed, sight.observed.replicas
+    if observed.state.in_transition:
+        return True
+    if observed.state is not State.RUNNING or replicas.updated is None or replicas.desired is None:
+        return False
+    return replicas.updated < replicas.desired

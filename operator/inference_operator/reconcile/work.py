@@ -1,0 +1,119 @@
+"""The values that a pass hands from step to step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from inference_operator.api.names import REAPPLY_ANNOTATION
+from inference_operator.api.spec import AdoptionPolicy
+from inference_operator.api.status import InferenceEndpointStatus
+from inference_operator.core.memory import Memory
+from inference_operator.core.model import Observed, Resource
+from inference_operator.core.situation import Recollection
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the settings say about all resources.
+
+    Attributes:
+        read_only: Nothing is ever written to a provider.
+        adoption_policy: For resources that name none.
+        quiet_until: Before this monotonic time no resource without a write of its own may write.
+    """
+
+    read_only: bool = False
+    adoption_policy: AdoptionPolicy = "Apply"
+    quiet_until: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Time and chance, so that tests can bring their own.
+
+    Attributes:
+        now: Monotonic seconds.
+        wall: The calendar.
+        jitter: Uniform in [0, 1).
+    """
+
+    now: Callable[[], float]
+    wall: Callable[[], datetime]
+    jitter: Callable[[], float]
+
+    def today(self) -> datetime:
+        """The calendar in UTC without fractions of a second, as stored times have none."""
+        return self.wall().astimezone(UTC).replace(microsecond=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One pass under way.
+
+    Attributes:
+        resource: The object; its resourceVersion guards the next status write.
+        status: The status stored in it.
+        reported: The status at the beginning of the pass, which Events are told against.
+        memory: What the status remembers of writes.
+        recollection: What this process remembers.
+    """
+
+    resource: Resource
+    status: InferenceEndpointStatus
+    reported: InferenceEndpointStatus
+    memory: Memory
+    recollection: Recollection
+
+    @staticmethod
+    def on(resource: Resource, recollection: Recollection, now: float) -> Work:
+        """Begin a pass on an object as read."""
+        status = InferenceEndpointStatus.model_validate(dict(resource.status))
+        memory = Memory.of(status, resource.uid)
+        return Work(resource, status, status, memory, recollection.meets(memory.write_id, now))
+
+    def stored(self, resource: Resource) -> Work:
+        """Go on with the object as just stored or read, still about the generation that the pass began with."""
+        status = InferenceEndpointStatus.model_validate(dict(resource.status))
+        return replace(self, resource=replace(resource, generation=self.resource.generation), status=status)
+
+    @property
+    def uid(self) -> str:
+        """The object's uid."""
+        return self.resource.uid
+
+    @property
+    def reapply(self) -> str:
+        """The reapply annotation; empty for none."""
+        return self.resource.annotations.get(REAPPLY_ANNOTATION, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A clean look.
+
+    Attributes:
+        observed: What was seen.
+        begun: When the look began, monotonic.
+        whole: It carried all that a write needs.
+    """
+
+    observed: Observed
+    begun: float
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a pass ended.
+
+    Attributes:
+        name: One word for the metrics.
+        delay: Seconds until the next look; None when only a trigger brings one.
+        recollection: What this process remembers from now on.
+    """
+
+    name: str
+    delay: float | None
+    recollection: Recollection
