@@ -172,6 +172,7 @@ class Silent:
 @dataclass
 class Allowed:
     allowed: bool = True
+    succeeded_at: float | None = None
 
     def may_write(self) -> bool:
         return self.allowed

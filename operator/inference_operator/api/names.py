@@ -12,6 +12,9 @@ SINGULAR = "inferenceendpoint"
 SHORT_NAME = "ie"
 CRD_NAME = f"{PLURAL}.{GROUP}"
 
+SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+"""The form of the name of a Kubernetes object, a Secret's for instance; at most 253 characters."""
+
 REFRESH_ANNOTATION = f"{GROUP}/refresh-requested-at"
 """Any new value makes the operator read the provider now."""
 

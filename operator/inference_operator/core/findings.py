@@ -245,14 +245,14 @@ def of_failure(error: EndpointError, standing: Standing) -> Findings | None:
         found = _not_synced("Waiting", "Waiting", error.message)
     else:
         found = of_refusal(error)
-    if standing.memory.operation is not None:
+    if standing.memory.write_id is not None:
         found = replace(found, synced=of_open_write().synced)
     elif not standing.pending:
         found = replace(found, synced=None)
     lasting = isinstance(error, InvalidSpec | NotFound)
     if lasting:
         return found
-    if standing.fresh and not standing.pending and standing.memory.operation is None:
+    if standing.fresh and not standing.pending and standing.memory.write_id is None:
         return replace(found, ready=None) if found.stalled else None
     return replace(found, ready=_unknown(error, standing))
 
@@ -268,7 +268,7 @@ def _unknown(error: EndpointError, standing: Standing) -> Finding:
 def of_bug(standing: Standing, message: str) -> Findings:
     """The findings after our own code has failed."""
     found = _stalled("InternalError", message)
-    if standing.memory.operation is not None:
+    if standing.memory.write_id is not None:
         return replace(found, synced=of_open_write().synced)
     return found if standing.pending else replace(found, synced=None)
 
@@ -292,7 +292,7 @@ def of_suspension(memory: Memory, *, in_sync: bool, ready: Finding | None, as_of
     """
     suspended = Finding(TRUE, "Suspended", "No provider is called while the resource is suspended.")
     synced = None if in_sync else Finding(FALSE, "Suspended", "The spec changed while the resource is suspended.")
-    if memory.operation is not None:
+    if memory.write_id is not None:
         return Findings(of_open_write().synced, _not_looked_at(), suspended=suspended, handled=True)
     if not in_sync or ready is None or ready.status != TRUE:
         return Findings(synced, _not_looked_at(), suspended=suspended, handled=True)

@@ -222,6 +222,13 @@ class Authority(Protocol):
     def may_write(self) -> bool:
         """True while this process holds what it takes (its Lease, by a monotonic clock)."""
 
+    @property
+    def succeeded_at(self) -> float | None:
+        """When (monotonic) this process became active after another; None if there was none before it.
+
+        A write that its predecessor has lost may land until Q after that.
+        """
+
 
 class PassObserver(Protocol):
     """Is told what passes do; for metrics."""

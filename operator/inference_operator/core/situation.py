@@ -59,6 +59,8 @@ class Recollection:
         drift_since: When that was first found.
         corrected_at: When this process last sent a correction.
         wrote_at: When this process last sent anything.
+        applied: Tells the last settled write from the one before; None before the first pass.
+        applied_since: Since when this process has seen that one; for ever for what it found at its first pass.
         first_look_at: This process's first clean look at the endpoint.
         looked_at: Its last clean look.
         whole_at: Its last look with everything that a look can carry.
@@ -79,17 +81,22 @@ class Recollection:
     drift_since: float = 0.0
     corrected_at: float | None = None
     wrote_at: float | None = None
+    applied: str | None = None
+    applied_since: float = float("-inf")
     first_look_at: float | None = None
     looked_at: float | None = None
     whole_at: float | None = None
     missing_since: float | None = None
     refresh: str | None = None
 
-    def meets(self, operation_id: str | None, now: float) -> Recollection:
-        """An open or acknowledged write was found in the status; which others were there no longer matters."""
-        if operation_id is None:
-            return replace(self, seen={}, holds=0)
-        return replace(self, seen={operation_id: self.seen.get(operation_id, now)})
+    def meets(self, memory: Memory, now: float) -> Recollection:
+        """A pass begins with this in the status; which writes were open there before no longer matters."""
+        applied = _identity(memory)
+        since = self.applied_since if self.applied in {None, applied} else now
+        found = replace(self, applied=applied, applied_since=since)
+        if memory.write_id is None:
+            return replace(found, seen={}, holds=0)
+        return replace(found, seen={memory.write_id: self.seen.get(memory.write_id, now)})
 
     def looked(self, *, begun: float, whole: bool, drift: tuple[Difference, ...]) -> Recollection:
         """A clean look ended in a decision."""
@@ -145,6 +152,11 @@ class Recollection:
 
 
 NEVER = float("-inf")
+
+
+def _identity(memory: Memory) -> str:
+    applied = memory.applied
+    return f"{applied.time} {applied.generation} {applied.hash}" if applied else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,11 +217,13 @@ class Situation:
 
     @property
     def is_young(self) -> bool:
-        """Whether our last write is younger than the settle time, so that reads may still lag behind it."""
-        recollection, now, settle = self.recollection, self.around.now, self.pace.settle
-        if recollection.wrote_at is not None:
-            return now - recollection.wrote_at < settle
-        return self.stored_time_remaining(self.memory.applied.time, settle) > 0 if self.memory.applied else False
+        """Whether the last write is younger than the settle time, so that reads may still lag behind it."""
+        applied, recollection, settle = self.memory.applied, self.recollection, self.pace.settle
+        if applied is None:
+            return False
+        if recollection.applied != _identity(self.memory) or self.around.now - recollection.applied_since < settle:
+            return True
+        return self.stored_time_remaining(applied.time, settle) > 0
 
     def stored_time_remaining(self, text: str, seconds: float) -> float:
         """How much is left of `seconds` since a stored time.

@@ -24,7 +24,8 @@ after any other has died. `M` stands for the fields in which the write differs f
 How a look judges depends on what the provider keeps:
 
 * A version history. An entry above the base is foreign if it moves compared fields and none of M; the
-  first other one is ours. With M empty that leaves the first entry that moves nothing.
+  first other one that shows all of M as sent is ours, or else the first other one. With M empty that
+  leaves the first entry that moves nothing.
 * None. All of M as sent: ours. At the deadline all of M as before: not committed; anything else: ours.
 
 A write that is ours with other values than sent was clamped by the provider. It is settled once, the
@@ -127,8 +128,9 @@ class Judge:
         above = [entry for entry in history.entries if entry.number > base_version]
         ours = [entry for entry in above if not self._is_foreign(entry.snapshot, base, write)]
         if ours:
+            entry = next((each for each in ours if self._shows_all(write, each.snapshot)), ours[0])
             unverified = not write.effect.sent and not write.acknowledged
-            return Committed(ours[0].number, unverified, self._differing(write, ours[0].snapshot))
+            return Committed(entry.number, unverified, self._differing(write, entry.snapshot))
         if not write.expired:
             return Undecided()
         if not write.acknowledged:
@@ -145,14 +147,18 @@ class Judge:
 
     def _by_reading(self, write: Write) -> Verdict:
         live = self.observed.live
-        known = [as_sent for path in write.effect.sent if (as_sent := self._as_sent(write, path, live)) is not None]
-        if all(known) and (known or not write.effect.sent):
+        if self._shows_all(write, live):
             return Committed()
         if not write.expired:
             return Undecided()
         if not write.acknowledged and all(self._as_before(write, path, live) for path in write.effect.sent):
             return NotCommitted()
         return Committed(differing=self._differing(write, live))
+
+    def _shows_all(self, write: Write, snapshot: Snapshot) -> bool:
+        """All of M as sent, as far as it is known, and something of it is known or M is empty."""
+        judged = [self._as_sent(write, path, snapshot) for path in write.effect.sent]
+        return False not in judged and (True in judged or not judged)
 
     def _as_sent(self, write: Write, path: FieldPath, snapshot: Snapshot) -> bool | None:
         if not self.confidential(path):

@@ -8,7 +8,7 @@ from inference_operator.api.names import REFRESH_ANNOTATION
 from inference_operator.core.claims import owner_besides
 from inference_operator.core.model import Look
 from inference_operator.core.plan import LookDeeper, Plan, Wait, plan
-from inference_operator.core.port import Cluster
+from inference_operator.core.port import Authority, Cluster
 from inference_operator.core.rollouts import Rollouts
 from inference_operator.core.schedule import Pace
 from inference_operator.core.situation import Circumstances, Policies, Situation
@@ -21,6 +21,7 @@ class Lookout:
     """Looks at endpoints and decides on what it sees."""
 
     cluster: Cluster
+    authority: Authority
     rollouts: Rollouts
     pace: Pace
     options: Options
@@ -118,11 +119,8 @@ class Lookout:
     def _first_write_at(self, work: Work, resolved: Resolved) -> float:
         """Until when a write that somebody else has lost could still land."""
         ref, quiet = resolved.desired.ref, self.pace.quiet
-        times = [self.options.quiet_until]
-        removed_at = self.cluster.claim_removed_at(ref.provider, ref.endpoint_id)
-        if removed_at is not None:
-            times.append(removed_at + quiet)
+        since = [self.authority.succeeded_at, self.cluster.claim_removed_at(ref.provider, ref.endpoint_id)]
         if work.status.operation is not None and work.memory.operation is None:
             first_look_at = work.recollection.first_look_at
-            times.append((self.clock.now() if first_look_at is None else first_look_at) + quiet)
-        return max(times)
+            since.append(self.clock.now() if first_look_at is None else first_look_at)
+        return max((moment + quiet for moment in since if moment is not None), default=0.0)

@@ -69,7 +69,7 @@ class Reconciler:
         self._pace = pace
         self._clock = clock
         self._observer = observer
-        self._lookout = Lookout(cluster, rollouts, pace, options, clock)
+        self._lookout = Lookout(cluster, authority, rollouts, pace, options, clock)
         self._publisher = Publisher(cluster, drivers, clock, observer)
         self._sender = Sender(cluster, self._publisher, authority, rollouts, pace, clock, observer)
         self._recollections: dict[str, Recollection] = {}
@@ -192,7 +192,7 @@ class Reconciler:
             case Withdrawn():
                 findings = found.of_decision(send, decided.memory, (), sight.observed, Progress())
                 await self._publisher.publish(sent.work, decided.memory.cleared(), findings, View())
-                return Result("withdrawn", AT_ONCE, work.recollection)
+                return Result("withdrawn", self._pace.transition_poll, work.recollection)
             case Unstored():
                 log.warning("the intent may not have been stored; nothing was sent", error=sent.error.message)
                 recollection = work.recollection.never_sent(sent.operation.id).failed(resolved.inputs)

@@ -48,10 +48,9 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Withdrawn:
-    """Nothing was sent, because the world has moved on between intent and sending."""
+    """Nothing was sent, because this process may not, or the world has moved on between intent and sending."""
 
     work: Work
-    operation: Operation
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +102,8 @@ class Sender:
         return sent
 
     async def _send(self, work: Work, resolved: Resolved, sight: Sight, decided: Plan, send: Send) -> Sent:
+        if not self._may_still_send(work):
+            return Withdrawn(work)
         comment = _comment(work, resolved)
         try:
             body = resolved.declared.driver.render(resolved.desired, sight.observed, comment)
@@ -118,7 +119,7 @@ class Sender:
         if work.status.operation != operation:
             return Pruned(work)
         if self.clock.now() - started >= self.pace.claim or not self._may_still_send(work):
-            return Withdrawn(work, operation)
+            return Withdrawn(work)
         log.info("sending an update", reason=send.reason, fields=sorted(send.effect.sent), base=send.base_version)
         return await self._update(work, resolved, operation, body)
 

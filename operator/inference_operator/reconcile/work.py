@@ -21,12 +21,10 @@ class Options:
     Attributes:
         read_only: Nothing is ever written to a provider.
         adoption_policy: For resources that name none.
-        quiet_until: Before this monotonic time no resource without a write of its own may write.
     """
 
     read_only: bool = False
     adoption_policy: AdoptionPolicy = "Apply"
-    quiet_until: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +69,7 @@ class Work:
         """Begin a pass on an object as read."""
         status = InferenceEndpointStatus.model_validate(dict(resource.status))
         memory = Memory.of(status, resource.uid)
-        return Work(resource, status, status, memory, recollection.meets(memory.write_id, now))
+        return Work(resource, status, status, memory, recollection.meets(memory, now))
 
     def stored(self, resource: Resource) -> Work:
         """Go on with the object as just stored or read, still about the generation that the pass began with."""

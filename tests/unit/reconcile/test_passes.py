@@ -324,8 +324,7 @@ async def test_the_older_of_two_resources_owns_the_endpoint(world: World) -> Non
 
 
 async def test_first_writes_wait_after_a_predecessor(world: World) -> None:
-    world.options = Options(quiet_until=world.time + world.pace.quiet)
-    world.restart()
+    world.authority.succeeded_at = world.time
     world.server.apply("a", spec(memory={"size": 2}))
     await world.settle(UID, world.pace.quiet - 1)
     assert world.updates == 0
@@ -372,9 +371,11 @@ async def test_two_operators_on_one_object_make_one_version(world: World) -> Non
 async def test_without_authority_nothing_is_sent(world: World) -> None:
     world.authority.allowed = False
     world.server.apply("a", spec(memory={"size": 2}))
-    assert await world.reconciler.reconcile(UID) == 0
+    await world.settle(UID, 100)
     assert world.updates == 0
     assert world.status(UID).operation is None
+    assert world.condition(UID, "Synced") == ("False", "Waiting")
+    assert len(world.server.writes) == 1
 
 
 async def test_the_brake_holds_back_and_wakes_the_next(world: World) -> None:

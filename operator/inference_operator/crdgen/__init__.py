@@ -1,0 +1,1 @@
+"""From the models to the custom resource definition and its reference page."""

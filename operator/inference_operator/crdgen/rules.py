@@ -1,0 +1,98 @@
+"""The rules of the spec that hold for every provider, as CEL that the API server evaluates.
+
+A message says what to write instead. A provider's own rules stand beside its options model.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from inference_operator.core.port import Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from inference_operator.api.base import ApiModel
+
+
+class ProviderBlock(Protocol):
+    """The part of a driver that the custom resource is made of (`core.port.Driver`)."""
+
+    @property
+    def name(self) -> str:
+        """The value of `spec.provider`, and the name of the block."""
+
+    @property
+    def options(self) -> type[ApiModel]:
+        """The model of the block."""
+
+    @property
+    def rules(self) -> Sequence[Rule]:
+        """What the API server checks for this provider."""
+
+
+NEUTRAL: tuple[Rule, ...] = (
+    Rule(
+        path="provider",
+        rule="self == oldSelf",
+        message="provider cannot be changed; delete this resource and create one for the other provider",
+    ),
+    Rule(
+        rule="!has(oldSelf.endpointId) || (has(self.endpointId) && self.endpointId == oldSelf.endpointId)",
+        message="endpointId cannot be changed or removed once it is set; write the old id, or create another resource"
+        " for the other endpoint",
+    ),
+    Rule(
+        path="scaling",
+        rule="!has(self.replicas) || (!has(self.minReplicas) && !has(self.maxReplicas))",
+        message="scaling has either replicas, or minReplicas and maxReplicas; remove one of the two. What an earlier"
+        " change left in the cluster goes with kubectl patch inferenceendpoint NAME --type=json -p"
+        """ '[{"op":"remove","path":"/spec/scaling"}]', then apply again""",
+    ),
+    Rule(
+        path="scaling",
+        rule="has(self.minReplicas) == has(self.maxReplicas)",
+        message="minReplicas and maxReplicas go together; write both, or replicas for a fixed number",
+    ),
+    Rule(
+        path="scaling",
+        rule="!has(self.minReplicas) || !has(self.maxReplicas) || self.minReplicas <= self.maxReplicas",
+        message="minReplicas is greater than maxReplicas; write minReplicas: 0 to let the endpoint sleep when idle,"
+        " or a greater maxReplicas",
+    ),
+)
+
+
+def spec_rules(drivers: Iterable[ProviderBlock]) -> list[Rule]:
+    """All rules of a spec that may name one of these drivers."""
+    rules = list(NEUTRAL)
+    for driver in drivers:
+        rules += [*_block_rules(driver.name), *(_confined(rule, driver.name) for rule in driver.rules)]
+    return rules
+
+
+def _block_rules(name: str) -> tuple[Rule, Rule]:
+    return (
+        Rule(
+            rule=f"self.provider != '{name}' || has(self.{name})",
+            message=f"provider is {name}, and its block is missing; add {name}: and its fields,"
+            f" or {name}: {{}} to manage none of them",
+        ),
+        Rule(
+            rule=f"self.provider == '{name}' || !has(self.{name})",
+            message=f"the block {name} belongs to another provider; remove it, or write provider: {name}",
+        ),
+    )
+
+
+def _confined(rule: Rule, name: str) -> Rule:
+    """The rule of a driver, kept from speaking about resources of others.
+
+    Raises:
+        ValueError: The rule hangs outside the driver's block.
+    """
+    if not rule.path:
+        return Rule(rule=f"self.provider != '{name}' || ({rule.rule})", message=rule.message)
+    if rule.path.split(".")[0] != name:
+        raise ValueError(f"a rule of {name} hangs at {rule.path}; it may hang at the spec or below {name}")
+    return rule

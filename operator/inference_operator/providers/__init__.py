@@ -1,0 +1,1 @@
+"""Everything vendor-specific."""

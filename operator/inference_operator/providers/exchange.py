@@ -1,0 +1,254 @@
+"""One HTTP request, one answer: bounded in time and size, never repeated, and clear about what may have arrived.
+
+Nothing that the HTTP stack raises leaves this module: its texts may hold header values.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import struct
+import zlib
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import TYPE_CHECKING, Any, Final
+
+import httpcore
+import httpx
+
+from inference_operator import __version__
+from inference_operator.providers.answers import Answer, NoAnswer, retry_after
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MAX_BODY: Final = 1 << 20
+"""Bytes of a body, as sent and as decoded."""
+
+LIMITS: Final = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=4.0)
+"""Per origin. Four seconds, because common servers close an idle connection after five, and a write on a
+connection that is just being closed has an unknown outcome."""
+
+HEADERS: Final = {
+    "Accept": "application/json",
+    "Accept-Encoding": "identity",
+    "User-Agent": f"inference-operator/{__version__}",
+}
+
+GZIP_OR_ZLIB: Final = 47
+"""`wbits` of a decompressor that recognises both."""
+
+
+def trust(ca_file: Path | None) -> ssl.SSLContext:
+    """Whom TLS trusts: the authorities in the file alone, or else the public ones.
+
+    Raises:
+        ValueError: The file cannot be read or holds no certificate.
+    """
+    if ca_file is None:
+        return httpx.create_ssl_context(trust_env=False)
+    try:
+        return ssl.create_default_context(cafile=str(ca_file))
+    except (OSError, ssl.SSLError):
+        raise ValueError(f"{ca_file} cannot be read or holds no certificate in PEM form") from None
+
+
+@dataclass(slots=True, eq=False)
+class _Pool:
+    """Connections to one origin.
+
+    Attributes:
+        client: The connections.
+        calls: Exchanges that use it now.
+        spoiled: It has lost a place for a connection and takes no more exchanges.
+    """
+
+    client: httpx.AsyncClient
+    calls: int = 0
+    spoiled: bool = False
+
+
+class Exchange:
+    """Speaks HTTP/1.1 to one origin; follows no redirect, keeps no cookie, repeats nothing.
+
+    Args:
+        origin: Scheme, host and port; http only for this machine itself.
+        timeout: Seconds for a whole exchange, waiting for a connection included.
+        tls: Whom to trust.
+        proxy_url: Where to tunnel through; not used for http origins.
+    """
+
+    def __init__(self, origin: str, *, timeout: float, tls: ssl.SSLContext, proxy_url: str | None) -> None:
+        self._origin = origin
+        self._timeout = timeout
+        self._tls = tls
+        self._proxy_url = proxy_url if origin.startswith("https:") else None
+        self._pool = self._new_pool()
+
+    def _new_pool(self) -> _Pool:
+        client = httpx.AsyncClient(
+            base_url=self._origin,
+            headers=HEADERS,
+            verify=self._tls,
+            proxy=self._proxy_url,
+            timeout=None,  # noqa: S113 - `run` bounds the whole exchange; httpx bounds only single steps of it
+            limits=LIMITS,
+            follow_redirects=False,
+            trust_env=False,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        )
+        return _Pool(client)
+
+    async def close(self) -> None:
+        """Close all connections; exchanges in flight end without an answer."""
+        await self._pool.client.aclose()
+
+    async def run(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str],
+        params: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+    ) -> Answer | NoAnswer:
+        """Send one request and read its answer whole; cancelling it leaves a write undecided."""
+        progress = _Progress(self._timeout)
+        try:
+            async with asyncio.timeout(self._timeout), self._client(progress) as client:
+                request = client.build_request(
+                    method, path, headers=headers, params=params, content=content, extensions={"trace": progress}
+                )
+                async with contextlib.aclosing(await client.send(request, stream=True)) as response:
+                    return await _read(response)
+        except Exception as error:  # noqa: BLE001 - whatever it was, only whether the request left matters
+            why = f"no complete answer within {self._timeout:g} s" if isinstance(error, TimeoutError) else _why(error)
+        return NoAnswer(why, sent=progress.sent)
+
+    @contextlib.asynccontextmanager
+    async def _client(self, progress: _Progress) -> AsyncIterator[httpx.AsyncClient]:
+        """The connections for one exchange, tidied up after it as httpcore 1.0 does not.
+
+        A TLS handshake that is cut off leaves its socket open. Within a tunnel, any failed one keeps its place in
+        the pool for ever, so that the pool is replaced and closed with its last exchange.
+        """
+        pool = self._pool
+        pool.calls += 1
+        try:
+            yield pool.client
+        finally:
+            pool.calls -= 1
+            if progress.unfinished is not None:
+                await progress.unfinished.aclose()
+                pool.spoiled = self._proxy_url is not None
+            if pool.spoiled and pool is self._pool:
+                self._pool = self._new_pool()
+            if pool.spoiled and not pool.calls:
+                await pool.client.aclose()
+
+
+class _Progress:
+    """Follows a request through httpcore by its documented trace events, and prepares its socket.
+
+    Attributes:
+        sent: The request has been handed to a connection.
+        unfinished: A connection that was opened for the request and is not ready for it yet.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self.sent = False
+        self.unfinished: httpcore.AsyncNetworkStream | None = None
+        self._timeout = timeout
+
+    async def __call__(self, event: str, info: Mapping[str, Any]) -> None:
+        if event == "connection.connect_tcp.complete":
+            self.unfinished = info["return_value"]
+            _close_hard(info["return_value"].get_extra_info("socket"), self._timeout)
+        elif event == "http11.send_request_headers.started" and info["request"].method != b"CONNECT":
+            self.unfinished = None
+            self.sent = True
+
+
+def _close_hard(connected: socket.socket | None, timeout: float) -> None:
+    """Keep the kernel from sending on for a request that this process has given up, or for a dead process.
+
+    Set here and not with httpx's `socket_options`, which does not reach connections to a proxy.
+    """
+    if connected is None:
+        return
+    with contextlib.suppress(OSError):
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, round(timeout * 1000)))
+
+
+class _Unreadable(Exception):  # noqa: N818 - not an error of ours
+    """The answer is not one that will be read; says why."""
+
+
+async def _read(response: httpx.Response) -> Answer:
+    body = _Body(response.headers.get("content-encoding", "identity").strip().lower())
+    async for chunk in response.aiter_raw():
+        body.add(chunk)
+        await asyncio.sleep(0)  # a body in a million pieces would hold up everything else
+    silence = retry_after(response.headers.get_list("retry-after"), datetime.now(UTC))
+    return Answer(response.status_code, body.whole(), silence)
+
+
+class _Body:
+    """Collects a body up to its bound, unpacking what was packed although nobody asked for it."""
+
+    def __init__(self, encoding: str) -> None:
+        if encoding not in {"", "identity", "gzip", "x-gzip", "deflate"}:
+            raise _Unreadable("an answer in an encoding that was not asked for")
+        self._inflate = zlib.decompressobj(GZIP_OR_ZLIB) if encoding not in {"", "identity"} else None
+        self._received = 0
+        self._content = bytearray()
+
+    def add(self, chunk: bytes) -> None:
+        self._received += len(chunk)
+        room = MAX_BODY + 1 - len(self._content)
+        self._content += self._inflate.decompress(chunk, room) if self._inflate else chunk
+        if max(self._received, len(self._content)) > MAX_BODY:
+            raise _Unreadable("an answer of more than 1 MiB")
+
+    def whole(self) -> bytes:
+        if self._inflate and self._received and not (self._inflate.eof and not self._inflate.unused_data):
+            raise _Unreadable("an answer that cannot be unpacked")
+        return bytes(self._content)
+
+
+def _why(error: Exception) -> str:
+    """A clause for people, made of fixed texts and of what TLS says about certificates."""
+    for cause in _causes(error):
+        match cause:
+            case _Unreadable():
+                return str(cause)
+            case ssl.SSLCertVerificationError():
+                return f"the TLS certificate was not accepted ({cause.verify_message})"
+            case ssl.SSLError():
+                return "the TLS connection failed"
+            case socket.gaierror():
+                return "the host name could not be resolved"
+            case ConnectionRefusedError():
+                return "the connection was refused"
+            case ConnectionResetError():
+                return "the connection was reset"
+            case zlib.error():
+                return "an answer that cannot be unpacked"
+            case _:
+                pass
+    return f"no complete answer ({type(error).__name__})"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: BaseException | None = error
+    for _ in range(16):
+        if seen is None:
+            return
+        yield seen
+        seen = seen.exceptions[0] if isinstance(seen, BaseExceptionGroup) else seen.__cause__ or seen.__context__

@@ -1,0 +1,124 @@
+"""Friendli as a provider: the driver that the registry lists, and its connection."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from inference_operator.core.port import Capabilities
+from inference_operator.providers.friendli import translate
+from inference_operator.providers.friendli.client import FriendliClient, refine
+from inference_operator.providers.friendli.options import RULES, FriendliOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from inference_operator.api.base import ApiModel
+    from inference_operator.api.spec import InferenceEndpointSpec
+    from inference_operator.core.model import (
+        Credentials,
+        Desired,
+        EndpointRef,
+        FieldPath,
+        History,
+        Json,
+        Look,
+        Observed,
+        SecretValues,
+        Snapshot,
+    )
+    from inference_operator.core.port import Rule
+    from inference_operator.providers.transport import Transport
+
+TEAM_HEADER = "X-Friendli-Team"
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class FriendliConnection:
+    """Friendli, spoken to with one key as one team."""
+
+    client: FriendliClient
+
+    async def reserve(self) -> None:
+        """Take the budget token of the next update; raises as the port says."""
+        await self.client.channel.reserve_write()
+
+    async def observe(self, ref: EndpointRef, look: Look) -> Observed:
+        """Read configuration, state and, if asked for, history at once; raises as the port says.
+
+        All reads are waited for, and the first of them in this order names the error: which one answers
+        first must not show in status.
+        """
+        spec, status, history = await asyncio.gather(
+            self.client.get_spec(ref.endpoint_id),
+            self.client.get_status(ref.endpoint_id),
+            self._history(ref, look),
+            return_exceptions=True,
+        )
+        return translate.observed(_sound(spec), _sound(status), _sound(history))
+
+    async def _history(self, ref: EndpointRef, look: Look) -> History | None:
+        return await self.client.get_history(ref.endpoint_id, look.base) if look.history else None
+
+    async def update(self, ref: EndpointRef, body: Json) -> Snapshot | None:
+        """Send one update, which makes one version; raises as the port says."""
+        return translate.snapshot(await self.client.update(ref.endpoint_id, body))
+
+
+def _sound(result: Result | BaseException) -> Result:
+    if isinstance(result, BaseException):
+        raise result
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class FriendliDriver:
+    """Friendli Dedicated Endpoints; pure but for `connect`."""
+
+    name: str = translate.NAME
+    options: type[ApiModel] = FriendliOptions
+    rules: Sequence[Rule] = RULES
+    capabilities: Capabilities = field(default=Capabilities(history=True, gpu_type=True))
+    origin: str = "https://api.friendli.ai"
+
+    def desired(self, spec: InferenceEndpointSpec, options: ApiModel, secrets: SecretValues) -> Desired:  # noqa: ARG002 - no field of Friendli's takes a Secret
+        """What the spec declares, by path.
+
+        Raises:
+            InvalidSpec: The spec asks for what an update cannot say.
+        """
+        return translate.desired(spec, cast("FriendliOptions", options))
+
+    def secret_names(self, options: ApiModel) -> frozenset[str]:  # noqa: ARG002 - as above
+        """None: no field of Friendli's takes a Secret."""
+        return frozenset()
+
+    def agrees(self, path: FieldPath, wanted: Json, seen: Json) -> bool:
+        """Whether two spellings of one field mean the same to Friendli."""
+        return translate.agrees(path, wanted, seen)
+
+    def confidential(self, path: FieldPath) -> bool:  # noqa: ARG002 - as above
+        """Never: no field of Friendli's takes a Secret."""
+        return False
+
+    def render(self, desired: Desired, observed: Observed, comment: str) -> Json:
+        """The body of an update: all that the spec declares."""
+        return translate.render(desired, observed, comment)
+
+    def connect(self, transport: Any, *, origin: str, credentials: Credentials, team: str | None) -> FriendliConnection:
+        """A connection for one key and team."""
+        shared: Transport = transport
+        channel = shared.channel(
+            provider=self.name,
+            origin=origin,
+            credentials=credentials,
+            headers={} if team is None else {TEAM_HEADER: team},
+            refine=refine,
+        )
+        return FriendliConnection(FriendliClient(channel))
+
+
+DRIVER = FriendliDriver()

@@ -1,0 +1,350 @@
+"""The plumbing that all drivers share: one way to read and one to write, with one budget per key and one error table.
+
+Reads and writes fail differently. A read that is not clean is `Unavailable`. A write that was handed to a
+connection is settled only by a complete success or a complete refusal (4xx but 408); anything else is `Ambiguous`.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Protocol
+from urllib.parse import quote
+
+from pydantic import SecretStr
+
+from inference_operator import addresses
+from inference_operator.core.model import Credentials, Json, canonical_json
+from inference_operator.errors import (
+    Ambiguous,
+    CapacityUnavailable,
+    CredentialsRejected,
+    EndpointError,
+    InvalidSpec,
+    NotFound,
+    Throttled,
+    Unavailable,
+)
+from inference_operator.providers.answers import (
+    Answer,
+    NoAnswer,
+    Redaction,
+    answered,
+    decode,
+    refusal,
+    words,
+)
+from inference_operator.providers.budget import Budget, Budgets
+from inference_operator.providers.exchange import Exchange, trust
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MAX_TOKEN: Final = 4096
+"""Characters of a key; servers refuse headers that are much longer."""
+
+MIN_PAUSE: Final = 1.0
+"""Seconds of silence after a 429 that asks for none."""
+
+OK: Final = 200
+REQUEST_TIMEOUT: Final = 408
+
+SEGMENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+
+OUTCOMES: Final[Mapping[type[EndpointError], str]] = {
+    InvalidSpec: "rejected",
+    CredentialsRejected: "unauthorized",
+    CapacityUnavailable: "capacity",
+    NotFound: "not_found",
+    Throttled: "throttled",
+    Unavailable: "unavailable",
+    Ambiguous: "ambiguous",
+}
+"""What a call observer is told of a failure."""
+
+Refine = Callable[[int, Any], EndpointError | None]
+"""From the status and the JSON value of a complete 4xx (None where there is none) to a more specific error."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransportSettings:
+    """How to speak to providers.
+
+    Attributes:
+        request_timeout: Seconds for one call, answer included; waiting for the budget is not.
+        calls_per_second: Rate of one key.
+        calls_burst: Calls that one key may make at once after a rest.
+        ca_file: Certificate authorities to trust instead of the public ones.
+        proxy_url: An HTTP proxy for all but loopback origins; may hold a password.
+    """
+
+    request_timeout: float
+    calls_per_second: float
+    calls_burst: int
+    ca_file: Path | None = None
+    proxy_url: str | None = field(default=None, repr=False)
+
+
+class CallObserver(Protocol):
+    """Counts and times calls."""
+
+    def call(self, *, provider: str, operation: str, outcome: str, seconds: float) -> None:
+        """A call has ended: `ok`, one of `OUTCOMES`, or `cancelled`."""
+
+
+def segment(value: str) -> str:
+    """An id as exactly one segment of a path.
+
+    Raises:
+        InvalidSpec: It could be read as anything else.
+    """
+    if not SEGMENT.fullmatch(value):
+        raise InvalidSpec(
+            "spec.endpointId must be 1 to 128 letters, digits, '.', '_' or '-', the first a letter or digit"
+        )
+    return quote(value, safe="")
+
+
+def credentials_from(secret: bytes) -> Credentials:
+    """The key out of a Secret's value, without the white space that people leave around it.
+
+    Raises:
+        CredentialsRejected: It cannot be a key. The message tells nothing of the content; the caller adds
+            the names of the Secret and its key.
+    """
+    value = secret.strip()
+    if not value:
+        raise CredentialsRejected("the value is empty; write the API key")
+    if len(value) > MAX_TOKEN:
+        raise CredentialsRejected(f"the value is longer than {MAX_TOKEN} characters; write the API key alone")
+    if re.match(rb"(authorization\s*:\s*)?bearer\s", value, re.IGNORECASE):
+        raise CredentialsRejected('the value begins with "Bearer"; write the API key alone, without that word')
+    if not re.fullmatch(rb"[!-~]+", value):
+        raise CredentialsRejected(
+            "the value holds white space or characters that are not printable ASCII; write the API key alone"
+        )
+    return Credentials(SecretStr(value.decode("ascii")))
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What is asked of the provider."""
+
+    operation: str
+    method: str
+    path: str
+    params: Mapping[str, str] | None = None
+    content: bytes | None = None
+    empty_is_success: bool = False
+
+    @property
+    def is_write(self) -> bool:
+        return self.method != "GET"
+
+
+@dataclass(slots=True, kw_only=True, repr=False, eq=False)
+class Channel:
+    """One origin and one key. Cheap: connections and budget belong to the transport, which hands channels out.
+
+    Every method raises only errors of `errors.py`, none of which holds or remembers anything of the HTTP stack.
+    """
+
+    exchange: Exchange
+    budget: Budget
+    observer: CallObserver
+    provider: str
+    credentials: Credentials
+    headers: Mapping[str, str]
+    refine: Refine
+    _reserved: bool = False
+
+    async def read(self, operation: str, path: str, *, params: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """GET a JSON object.
+
+        Args:
+            operation: Name for messages and metrics.
+            path: From the root of the origin; ids in it are `segment`s.
+            params: Query.
+
+        Raises:
+            Throttled: The key is silenced for longer than a moment, or the provider says so now.
+            NotFound: 404.
+            CredentialsRejected: 401 or 403.
+            InvalidSpec: Any other 4xx but 408.
+            Unavailable: No clean answer.
+        """
+        await self.budget.take(write=False)
+        return await self._call(_Call(operation, "GET", path, params=params))
+
+    async def reserve_write(self) -> None:
+        """Wait for the budget now, so that the next `write` of this channel does not have to.
+
+        How old a reservation may get is the caller's claim window; one that is never used costs a token.
+
+        Raises:
+            Throttled: The key is silenced for longer than a moment.
+        """
+        await self.budget.take(write=True)
+        self._reserved = True
+
+    async def write(
+        self, operation: str, method: str, path: str, *, body: Json, empty_is_success: bool = False
+    ) -> dict[str, Any]:
+        """Send a change, once.
+
+        Args:
+            operation: Name for messages and metrics.
+            method: PUT, POST, PATCH or DELETE.
+            path: From the root of the origin; ids in it are `segment`s.
+            body: Sent as JSON.
+            empty_is_success: A 2xx without a body is a success; the answer is then an empty object.
+
+        Returns:
+            The JSON object of a complete 2xx.
+
+        Raises:
+            Ambiguous: The change may have arrived. So it may when this is cancelled.
+            EndpointError: Any other one proves that it was not carried out.
+        """
+        content = canonical_json(body).encode()
+        reserved, self._reserved = self._reserved, False
+        if reserved:
+            self.budget.refuse_silence()
+        else:
+            await self.budget.take(write=True)
+        return await self._call(_Call(operation, method, path, content=content, empty_is_success=empty_is_success))
+
+    async def _call(self, call: _Call) -> dict[str, Any]:
+        started, outcome = time.monotonic(), "cancelled"
+        try:
+            result = self._judge(call, await self._run(call))
+            outcome = OUTCOMES.get(type(result), "failed") if isinstance(result, EndpointError) else "ok"
+        finally:
+            seconds = time.monotonic() - started
+            self.observer.call(provider=self.provider, operation=call.operation, outcome=outcome, seconds=seconds)
+        if isinstance(result, EndpointError):
+            raise result
+        return result
+
+    async def _run(self, call: _Call) -> Answer | NoAnswer:
+        headers = {**self.headers, "Authorization": f"Bearer {self.credentials.token.get_secret_value()}"}
+        if call.content is not None:
+            headers["Content-Type"] = "application/json"
+        return await self.exchange.run(
+            call.method, call.path, headers=headers, params=call.params, content=call.content
+        )
+
+    def _judge(self, call: _Call, result: Answer | NoAnswer) -> dict[str, Any] | EndpointError:
+        who = self._name(call)
+        if isinstance(result, NoAnswer):
+            return _unclear(call, f"{who}: {result.why}", sent=result.sent)
+        document = decode(result.content)
+        if _is_success(call, result, document):
+            return document or {}
+        if _is_class(result.status, 4) and result.status != REQUEST_TIMEOUT:
+            return self._refused(call, result, document)
+        said = words(document, self._redaction())
+        if _is_class(result.status, 2):
+            said = "the answer is not the JSON object that belongs to it"
+        return _unclear(call, f"{who}: {answered(result.status, said)}", sent=True)
+
+    def _refused(self, call: _Call, answer: Answer, document: Any) -> EndpointError:
+        redaction = self._redaction()
+        error = self.refine(answer.status, document)
+        if error is None or redaction.leaks(error.message):
+            who, said = self._name(call), words(document, redaction)
+            error = refusal(who, answer.status, said, write=call.is_write)
+        if not isinstance(error, Throttled):
+            return error
+        silence = max(error.retry_after, answer.retry_after)
+        self.budget.pause(max(silence, MIN_PAUSE))
+        return Throttled(error.message, retry_after=silence)
+
+    def _redaction(self) -> Redaction:
+        return Redaction(self.credentials.token.get_secret_value())
+
+    def _name(self, call: _Call) -> str:
+        return f"{self.provider} {call.operation}"
+
+
+def _is_success(call: _Call, answer: Answer, document: Any) -> bool:
+    if not call.is_write:
+        return answer.status == OK and isinstance(document, dict)
+    if not _is_class(answer.status, 2):
+        return False
+    return isinstance(document, dict) or (call.empty_is_success and not answer.content.strip())
+
+
+def _is_class(status: int, hundreds: int) -> bool:
+    return status // 100 == hundreds
+
+
+def _unclear(call: _Call, message: str, *, sent: bool) -> EndpointError:
+    if call.is_write and sent:
+        return Ambiguous(f"{message}. The change may have arrived.")
+    return Unavailable(f"{message}.")
+
+
+class Transport:
+    """Owns the connections and budgets of all providers.
+
+    Args:
+        settings: How to speak.
+        observer: Is told of every call.
+
+    Raises:
+        ValueError: The CA file is not usable.
+    """
+
+    def __init__(self, settings: TransportSettings, observer: CallObserver) -> None:
+        self._settings = settings
+        self._observer = observer
+        self._tls = trust(settings.ca_file)
+        self._budgets = Budgets(rate=settings.calls_per_second, burst=settings.calls_burst)
+        self._exchanges: dict[str, Exchange] = {}
+
+    def channel(
+        self, *, provider: str, origin: str, credentials: Credentials, headers: Mapping[str, str], refine: Refine
+    ) -> Channel:
+        """A channel for one key; all of the same origin, key and headers share one budget.
+
+        Args:
+            provider: Name for messages and metrics.
+            origin: Scheme, host and port; https, or on this machine.
+            credentials: The key.
+            headers: Sent with every request beside the key; they select what the key acts as.
+            refine: The provider's own meaning of a refusal.
+
+        Raises:
+            InvalidSpec: A header has no value, or one that cannot be sent.
+            ValueError: The origin is none.
+        """
+        for name, value in headers.items():
+            if not re.fullmatch(r"[ -~]+", value):
+                raise InvalidSpec(f"the value for the header {name} must be printable ASCII")
+        origin = addresses.origin(origin)
+        return Channel(
+            exchange=self._exchange(origin),
+            budget=self._budgets.of(origin, credentials, headers.items()),
+            observer=self._observer,
+            provider=provider,
+            credentials=credentials,
+            headers=headers,
+            refine=refine,
+        )
+
+    async def close(self) -> None:
+        """Close all connections; calls in flight fail, writes among them as undecided."""
+        exchanges = list(self._exchanges.values())
+        self._exchanges.clear()
+        for exchange in exchanges:
+            await exchange.close()
+
+    def _exchange(self, origin: str) -> Exchange:
+        if origin not in self._exchanges:
+            self._exchanges[origin] = Exchange(
+                origin, timeout=self._settings.request_timeout, tls=self._tls, proxy_url=self._settings.proxy_url
+            )
+        return self._exchanges[origin]

@@ -1,0 +1,43 @@
+"""The control plane that tests share: one per test process, so one per pytest-xdist worker."""
+
+import ssl
+from collections.abc import Iterator
+from contextlib import nullcontext
+
+import httpx
+import pytest
+
+from inference_operator.playground.binaries import ensure
+from inference_operator.playground.controlplane import ADMIN, ControlPlane
+
+USERS = {"operator": ["system:masters"], "editor": ["system:masters"]}
+"""The operator under test, and whoever edits resources: two names in the audit log."""
+
+
+@pytest.fixture(scope="session")
+def control_plane() -> Iterator[ControlPlane]:
+    """A running control plane with the users `USERS`. Its objects outlive a test: use a namespace per test."""
+    with ControlPlane(users=USERS) as plane:
+        yield plane
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build the programs before the first test if any test needs them; import this into a `conftest.py`.
+
+    A build takes longer than a test may, and its progress would be captured.
+    """
+    needed = any("control_plane" in getattr(item, "fixturenames", ()) for item in session.items)
+    if needed and not session.config.option.collectonly:
+        capture = session.config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled() if capture else nullcontext():
+            ensure(["etcd", "kube-apiserver"])
+
+
+def api_client(plane: ControlPlane, user: str = ADMIN) -> httpx.Client:
+    """A client of the API server that authenticates as a user and verifies the server."""
+    return httpx.Client(
+        base_url=plane.url,
+        headers={"Authorization": f"Bearer {plane.token_of(user)}"},
+        verify=ssl.create_default_context(cafile=plane.ca_file),
+        trust_env=False,
+    )

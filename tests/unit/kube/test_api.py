@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+from kubernetes.aio.client import Configuration
+
+from inference_operator.kube.access import Access
+from inference_operator.kube.api import Api, Refused, Unanswered, path_of, selector_of
+
+STATUS = "/apis/inference-operator.io/v1alpha1/namespaces/team-a/inferenceendpoints/chat/status"
+KNOWN = {"uid": "u1", "resourceVersion": "42", "name": "chat"}
+
+
+class Request(NamedTuple):
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: Any
+
+
+Answer = Callable[[Request], Awaitable[bytes | None]]
+
+
+@asynccontextmanager
+async def serving(answer: Answer) -> AsyncIterator[tuple[Api, list[Request]]]:
+    """An API client and what the server that it talks to has seen; an answer of None cuts the connection."""
+    seen: list[Request] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while request := await receive(reader):
+                seen.append(request)
+                response = await answer(request)
+                if response is None:
+                    break
+                writer.write(response)
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    access = Access(Configuration(host=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"))
+    try:
+        yield Api(access), seen
+    finally:
+        await access.close()
+        server.close()
+        await asyncio.sleep(0)
+
+
+async def receive(reader: asyncio.StreamReader) -> Request | None:
+    try:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    except asyncio.IncompleteReadError:
+        return None
+    first, *lines = head.strip().split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    body = await reader.readexactly(int(headers.get("content-length", 0)))
+    method, target, _ = first.split(" ")
+    return Request(method, target, headers, json.loads(body) if body else None)
+
+
+def says(status: int, document: Any, kind: str = "application/json") -> Answer:
+    body = document if isinstance(document, bytes) else json.dumps(document).encode()
+
+    async def answer(_: Request) -> bytes:
+        return f"HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+    return answer
+
+
+async def test_a_conditional_write_names_what_it_replaces_and_replaces_it_whole() -> None:
+    async with serving(says(200, {"metadata": {"resourceVersion": "43"}})) as (api, seen):
+        stored = await api.compare_and_swap(STATUS, KNOWN, field="status", value={"a": None, "b": []})
+    assert stored == {"metadata": {"resourceVersion": "43"}}
+    (request,) = seen
+    assert (request.method, request.target) == ("PATCH", STATUS)
+    assert request.headers["content-type"] == "application/json-patch+json"
+    assert request.headers["user-agent"].startswith("inference-operator/")
+    assert request.body == [
+        {"op": "test", "path": "/metadata/uid", "value": "u1"},
+        {"op": "replace", "path": "/metadata/resourceVersion", "value": "42"},
+        {"op": "add", "path": "/status", "value": {"a": None, "b": []}},
+    ]
+
+
+@pytest.mark.parametrize("warm", [True, False])
+async def test_a_write_is_sent_once_even_if_the_connection_drops(*, warm: bool) -> None:
+    async def answer(request: Request) -> bytes | None:
+        return await says(200, {})(request) if request.method == "GET" else None
+
+    async with serving(answer) as (api, seen):
+        for _ in range(2):
+            if warm:  # the connection is one that was kept alive
+                await api.get("/version")
+            with pytest.raises(Unanswered, match="could not be reached"):
+                await api.compare_and_swap(STATUS, KNOWN, field="status", value={})
+        with pytest.raises(Unanswered, match="could not be reached"):
+            await api.create("/api/v1/namespaces/team-a/events", {"reason": "x"})
+    assert [request.method for request in seen if request.method != "GET"] == ["PATCH", "PATCH", "POST"]
+
+
+async def test_an_answer_that_does_not_come_is_not_waited_for() -> None:
+    async def answer(_: Request) -> None:
+        await asyncio.sleep(0.5)
+
+    async with serving(answer) as (api, seen):
+        with pytest.raises(Unanswered, match=r"did not answer within 0\.05 s") as caught:
+            await api.create("/x", {"a": 1}, timeout_seconds=0.05)
+        assert caught.value.__cause__ is None
+    assert len(seen) == 1
+
+
+async def test_a_server_that_is_not_there() -> None:
+    closed = Access(Configuration(host="http://127.0.0.1:1"))
+    with pytest.raises(Unanswered, match="could not be reached"):
+        await Api(closed).get("/version")
+    await closed.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "document", "as_status", "message"),
+    [
+        (404, {"message": "nothing here"}, 404, "the API server answered 404: nothing here"),
+        (429, {"message": "slow down"}, 429, "the API server answered 429: slow down"),
+        (500, b"<html>", 500, "the API server answered 500: no reason was given"),
+        (503, [], 503, "the API server answered 503: no reason was given"),
+        (400, {"message": "x" * 10_000}, 400, "the API server answered 400: " + "x" * 500),
+        (
+            422,
+            {"message": "bad", "details": {"causes": [{"field": "status"}]}},
+            422,
+            "the API server answered 422: bad",
+        ),
+        (422, {"message": "rejected", "details": {}}, 409, "the API server answered 409: the object is not the one"),
+        (422, {"message": "admission webhook says no"}, 422, "the API server answered 422: admission webhook says no"),
+    ],
+)
+async def test_a_refusal_keeps_the_words_of_the_server_and_is_not_tried_again(
+    status: int, document: Any, as_status: int, message: str
+) -> None:
+    async with serving(says(status, document)) as (api, seen):
+        with pytest.raises(Refused) as caught:
+            await api.compare_and_swap(STATUS, KNOWN, field="status", value={})
+        assert caught.value.status == as_status
+        assert str(caught.value).startswith(message)
+        assert len(str(caught.value)) < 600
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("document", [b"", b"{", b"null", b"[]", b"\xff", b'"text"'])
+async def test_a_success_that_cannot_be_read_is_no_answer(document: bytes) -> None:
+    async with serving(says(200, document)) as (api, _):
+        with pytest.raises(Unanswered, match="could not be read"):
+            await api.create("/x", {"a": 1})
+
+
+async def test_a_list_is_read_to_its_end() -> None:
+    async def answer(request: Request) -> bytes:
+        last = "continue=" in request.target
+        items = [{"n": 3}] if last else [{"n": 1}, {"n": 2}]
+        return await says(200, {"metadata": {} if last else {"continue": "a+b/c=="}, "items": items})(request) or b""
+
+    async with serving(answer) as (api, seen):
+        found = [item["n"] async for item in api.items("/x", query={"labelSelector": "a=b,c!=d"})]
+    assert found == [1, 2, 3]
+    assert [dict(parse_qsl(urlsplit(request.target).query)) for request in seen] == [
+        {"labelSelector": "a=b,c!=d", "limit": "500"},
+        {"labelSelector": "a=b,c!=d", "limit": "500", "continue": "a+b/c=="},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("segments", "path"),
+    [
+        (("api", "v1"), "/api/v1"),
+        (("a", "../b"), "/a/..%2Fb"),
+        (("a", "b?c#d e%"), "/a/b%3Fc%23d%20e%25"),
+    ],
+)
+def test_paths(segments: tuple[str, ...], path: str) -> None:
+    assert path_of(*segments) == path
+
+
+@pytest.mark.parametrize("segment", ["", ".", ".."])
+def test_no_path_leads_up(segment: str) -> None:
+    with pytest.raises(ValueError, match="not a path"):
+        path_of("api", segment)
+
+
+def test_field_selectors_hold_any_value() -> None:
+    assert selector_of([("a", "x"), ("b", "1,c=2\\")]) == "a=x,b=1\\,c\\=2\\\\"

@@ -1,0 +1,197 @@
+import asyncio
+import contextlib
+import shutil
+import socket
+import ssl
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from inference_operator.providers import exchange as exchange_module
+from inference_operator.providers.answers import Answer, NoAnswer
+from inference_operator.providers.exchange import Exchange, _close_hard, trust
+from peer import Connection, Peer, http, listening
+
+REMOTE = "https://api.provider.example"
+HEADERS = {"Authorization": "Bearer flp_Zq8xW3vT6yLm0PnRb5Kd"}
+
+
+def test_a_ca_file_that_holds_none_is_named(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.pem"
+    empty.touch()
+    for path in (empty, tmp_path / "missing.pem"):
+        with pytest.raises(ValueError, match=path.name):
+            trust(path)
+
+
+def test_a_socket_is_told_to_close_hard() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as connected:
+        _close_hard(connected, 12.5)
+        linger = connected.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)
+        assert linger == (1).to_bytes(4, "little") + bytes(4)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            assert connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 12_500
+    _close_hard(connected, 1)  # a socket that is gone already is no error
+    _close_hard(None, 1)
+
+
+# ── TLS ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of self-signed certificates and their keys."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl to make certificates")
+    folder = tmp_path_factory.mktemp("tls")
+    for name, subject in (("right", "IP:127.0.0.1"), ("wrong", "IP:127.0.0.2"), ("remote", "DNS:api.provider.example")):
+        subprocess.run(
+            [
+                *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+                *("-days", "2", "-subj", "/CN=test", "-addext", f"subjectAltName={subject}"),
+                *("-keyout", str(folder / f"{name}.key"), "-out", str(folder / f"{name}.pem")),
+            ],
+            check=True,
+            capture_output=True,
+        )
+    return folder
+
+
+@contextlib.asynccontextmanager
+async def serving_tls(folder: Path, name: str) -> AsyncIterator[Peer]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / f"{name}.pem", folder / f"{name}.key")
+    async with listening(context) as peer:
+        peer.answer(http(200, b"{}"))
+        yield peer
+
+
+async def get(origin: str, ca_file: Path | None, proxy_url: str | None = None) -> Answer | NoAnswer:
+    exchange = Exchange(origin, timeout=1, tls=trust(ca_file), proxy_url=proxy_url)
+    try:
+        return await exchange.run("GET", "/", headers=HEADERS)
+    finally:
+        await exchange.close()
+
+
+async def test_a_trusted_certificate_is_accepted(certificate: Path) -> None:
+    async with serving_tls(certificate, "right") as peer:
+        assert await get(peer.origin, certificate / "right.pem") == Answer(200, b"{}")
+
+
+@pytest.mark.parametrize(
+    ("server", "trusted", "why"),
+    [("right", None, "self-signed"), ("right", "wrong", "self-signed"), ("wrong", "wrong", "IP address mismatch")],
+)
+async def test_any_other_certificate_is_not_and_the_key_is_not_sent(
+    server: str, trusted: str | None, why: str, certificate: Path
+) -> None:
+    async with serving_tls(certificate, server) as peer:
+        result = await get(peer.origin, certificate / f"{trusted}.pem" if trusted else None)
+        assert isinstance(result, NoAnswer)
+        assert not result.sent
+        assert "the TLS certificate was not accepted" in result.why
+        assert why in result.why
+        assert peer.requests == []
+
+
+async def test_a_server_without_tls_is_not_spoken_to_in_clear(certificate: Path) -> None:
+    async with listening() as peer:
+        result = await get(peer.origin.replace("http:", "https:"), certificate / "right.pem")
+        assert isinstance(result, NoAnswer)
+        assert not result.sent
+        assert peer.requests == []
+
+
+# ── proxies ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_proxy_that_refuses_has_not_seen_the_key() -> None:
+    async with listening() as proxy:
+        proxy.answer(http(407, b"", "Proxy-Authenticate: Basic"))
+        result = await get(REMOTE, None, proxy.origin)
+        assert isinstance(result, NoAnswer)
+        assert not result.sent
+        assert proxy.requests[0].startswith(b"CONNECT api.provider.example:443 ")
+        assert b"flp_" not in b"".join(proxy.requests)
+
+
+@contextlib.asynccontextmanager
+async def tunnelling_to(peer: Peer, ends: list[str]) -> AsyncIterator[str]:
+    """A proxy that carries every tunnel to the peer, and notes how the client's end of it ended."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 Connected\r\n\r\n")
+        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", int(peer.origin.rpartition(":")[2]))
+        back = asyncio.create_task(carry(inner_reader, writer))
+        try:
+            await carry(reader, inner_writer)
+            ends.append("closed")
+        except ConnectionResetError:
+            ends.append("reset")
+        back.cancel()
+        inner_writer.transport.abort()
+        writer.transport.abort()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+
+
+async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while chunk := await reader.read(65536):
+        writer.write(chunk)
+        await writer.drain()
+
+
+@pytest.mark.parametrize("ending", ["close", "stall", "no TLS"])
+async def test_a_tunnel_whose_handshake_fails_loses_no_connection_for_ever(
+    ending: str, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange_module, "LIMITS", httpx.Limits(max_connections=1))
+
+    async def connect_only(connection: Connection, _: bytes) -> None:
+        await connection.send(b"HTTP/1.1 200 Connected\r\n\r\n")
+        if ending == "close":
+            connection.close()
+        if ending == "no TLS":
+            await connection.send(b"220 mail.example ESMTP\r\n")
+
+    async with listening() as proxy:
+        proxy.answering = connect_only
+        exchange = Exchange(REMOTE, timeout=0.3, tls=trust(certificate / "remote.pem"), proxy_url=proxy.origin)
+        for count in range(1, 4):
+            result = await exchange.run("GET", "/", headers=HEADERS)
+            assert isinstance(result, NoAnswer)
+            assert not result.sent
+            assert proxy.connections == count
+        await exchange.close()
+
+
+async def test_what_went_into_a_tunnel_may_have_arrived_and_the_tunnel_is_closed_hard(certificate: Path) -> None:
+    ends: list[str] = []
+    async with serving_tls(certificate, "remote") as peer, tunnelling_to(peer, ends) as proxy_url:
+        assert await get(REMOTE, certificate / "remote.pem", proxy_url) == Answer(200, b"{}")
+        assert peer.requests[0].startswith(b"GET / HTTP/1.1")
+
+        async def stall(*_: object) -> None:
+            await asyncio.sleep(60)
+
+        peer.answering = stall
+        result = await get(REMOTE, certificate / "remote.pem", proxy_url)
+        assert result == NoAnswer("no complete answer within 1 s", sent=True)
+        await asyncio.sleep(0.1)
+    assert ends == ["reset", "reset"]
+
+
+async def test_a_proxy_is_not_used_for_this_machine() -> None:
+    async with listening() as proxy, listening() as peer:
+        peer.answer(http(200, b"{}"))
+        assert await get(peer.origin, None, proxy.origin) == Answer(200, b"{}")
+        assert proxy.connections == 0
