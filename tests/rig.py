@@ -99,6 +99,7 @@ class Rig:
     folder: Path
     namespace: str = field(default_factory=lambda: f"t-{uuid.uuid4().hex[:8]}")
     token: str = ""
+    program: tuple[str, ...] = ("-m", "inference_operator")
     processes: list[Process] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -124,7 +125,7 @@ class Rig:
         settings = {**QUICK, **{name.replace("_", "-"): value for name, value in flags.items()}}
         command = [
             sys.executable,
-            *("-m", "inference_operator", "run"),
+            *(*self.program, "run"),
             *("--kubeconfig", str(self.plane.kubeconfig_of("operator"))),
             *("--base-url", f"friendli={urls['friendli']}", "--base-url", f"novita={urls['novita']}"),
             *("--namespace", self.namespace, "--lease-namespace", self.namespace),
@@ -186,6 +187,13 @@ class Rig:
             headers={"Content-Type": "application/apply-patch+yaml"},
             content=yaml.safe_dump(body),
         )
+        assert answer.is_success, answer.text
+        return dict(answer.json())
+
+    def merge(self, name: str, change: Mapping[str, Any], subresource: str = "") -> dict[str, Any]:
+        """Edit a resource, or a subresource such as `/scale`, by a merge patch: lists are replaced whole."""
+        headers = {"Content-Type": "application/merge-patch+json"}
+        answer = self.editor.patch(f"{self.path}/{name}{subresource}", headers=headers, json=dict(change))
         assert answer.is_success, answer.text
         return dict(answer.json())
 

@@ -193,6 +193,7 @@ class World:
         self.options = options or Options()
         self.server.secret("key", token="flp_0123456789")
         self.woken: list[str] = []
+        self.behind_since = self.time
         self.restart()
 
     def restart(self) -> None:
@@ -218,9 +219,19 @@ class World:
     def wall(self) -> datetime:
         return EPOCH + timedelta(seconds=self.time + self.wall_offset)
 
+    def _tick(self) -> None:
+        """What a provider may do late, it has done before the settle time is over."""
+        if not self.account.is_behind:
+            self.behind_since = self.time
+        elif self.time - self.behind_since > 0.8 * self.pace.settle:
+            self.account.land()
+            for endpoint in self.account.endpoints.values():
+                endpoint.lagging = 0
+
     async def run(self, uid: str, *, reconciler: Reconciler | None = None, limit: int = 50) -> float | None:
         """Passes until the resource need not be looked at again at once."""
         for _ in range(limit):
+            self._tick()
             delay = await (reconciler or self.reconciler).reconcile(uid)
             if delay is None or delay > 0:
                 return delay

@@ -1,4 +1,4 @@
-"""The Kubernetes edge against a real API server: nothing is missed, nothing is overwritten, and at rest nothing is said."""
+"""The Kubernetes edge and a real API server: nothing is missed or overwritten, and at rest nothing is written."""
 
 from __future__ import annotations
 
@@ -234,9 +234,419 @@ async def edge(kubeconfig: Path, editor: Editor, **options: Any) -> AsyncIterato
 
 async def until(check: Callable[[], Any], seconds: float = 20.0) -> None:
     async with asyncio.timeout(seconds):
-        while not check():
+        while not check():  # noqa: ASYNC110 - what is waited for has no event
             await asyncio.sleep(0.01)
 
 
 def uid_of(document: dict[str, Any]) -> str:
     return str(document["metadata"]["uid"])
+
+
+async def test_a_change_reaches_its_pass_at_once(plane: ControlPlane, editor: Editor) -> None:
+    async with edge(plane.kubeconfig_of(EVERYWHERE), editor) as running:
+        uid = uid_of(await editor.create("a"))
+        await running.passed(uid, 1)
+        delays = []
+        for number in range(20):
+            asked = time.monotonic()
+            await editor.edit("a", scaling={"minReplicas": 0, "maxReplicas": 1, "cooldownSeconds": number + 1})
+            delays.append((await running.passed(uid, number + 2)).at - asked)
+        await editor.delete("a")
+        assert (await running.passed(uid, 22)).found is None
+        assert running.triggers(uid) == ["SPEC"] * 21 + ["DELETION"]
+        assert running.watcher.silence < 20
+    assert statistics.median(delays) < 0.1
+
+
+async def test_a_hundred_quick_edits_are_a_few_passes_and_the_last_one_counts(
+    plane: ControlPlane, editor: Editor
+) -> None:
+    async with edge(plane.kubeconfig_of(EVERYWHERE), editor) as running:
+        busy = set()
+
+        async def work(found: Resource) -> None:
+            assert found.uid not in busy
+            busy.add(found.uid)
+            await asyncio.sleep(0.3)
+            busy.remove(found.uid)
+
+        running.work = work
+        uid = uid_of(await editor.create("a"))
+        began = time.monotonic()
+        for number in range(100):
+            await editor.edit("a", versionComment=f"edit {number}")
+        took = time.monotonic() - began
+        await until(lambda: (last := running.passes[uid][-1].found) and last.generation == 101)
+        await asyncio.sleep(0.5)
+        last = running.passes[uid][-1].found
+        assert last is not None
+        assert last.spec["versionComment"] == "edit 99"
+        assert len(running.passes[uid]) <= took / 0.3 + 3
+
+
+async def test_a_status_is_replaced_whole_if_nobody_else_was_faster(plane: ControlPlane, editor: Editor) -> None:
+    async with edge(plane.kubeconfig_of(EVERYWHERE), editor) as running:
+        uid = uid_of(await editor.create("a"))
+        first = (await running.passed(uid, 1)).found
+        assert first is not None
+        assert first.status == {"observedGeneration": -1}
+        status = {
+            "observedGeneration": 1,
+            "state": "Running",
+            "unverifiable": ["friendli.hfModelRepo", "friendli.name"],
+            "applied": {
+                "uid": uid,
+                "hash": "v1:x:-",
+                "generation": 1,
+                "time": "2026-01-01T00:00:00Z",
+                "observed": {"scaling.maxReplicas": 4, "novita.envs[TOKEN]": None, "gpu": {"count": 1}},
+            },
+        }
+        second = await running.cluster.write_status(first, status)
+        assert second.status == status
+        assert second == running.cluster.current(uid)
+        third = await running.cluster.write_status(second, {"observedGeneration": 1, "unverifiable": []})
+        assert third.status == {"observedGeneration": 1, "unverifiable": []}
+        with pytest.raises(StatusConflict):
+            await running.cluster.write_status(second, status)
+        await editor.edit("a", suspend=True)
+        with pytest.raises(StatusConflict):
+            await running.cluster.write_status(third, status)
+        fresh = await running.cluster.read(third)
+        assert fresh is not None
+        with pytest.raises(Unavailable, match=r"was not written: .*observedGeneration"):
+            await running.cluster.write_status(fresh, {"observedGeneration": "one"})
+        await editor.delete("a")
+        with pytest.raises(ResourceGone):
+            await running.cluster.write_status(fresh, status)
+        await editor.create("a")
+        with pytest.raises(StatusConflict):
+            await running.cluster.write_status(fresh, status)
+        assert await running.cluster.read(fresh) is None
+        assert (await editor.ask("GET", editor.path("a")))["status"] == {"observedGeneration": -1}
+
+
+async def test_the_echo_of_our_own_status_is_no_news(plane: ControlPlane, editor: Editor) -> None:
+    async with edge(plane.kubeconfig_of(EVERYWHERE), editor) as running:
+
+        async def work(found: Resource) -> None:
+            if found.status["observedGeneration"] != found.generation:
+                await running.cluster.write_status(found, {"observedGeneration": found.generation})
+
+        running.work = work
+        uid = uid_of(await editor.create("a"))
+        await running.passed(uid, 1)
+        await editor.merge(editor.path("a"), {"metadata": {"annotations": {"note": "nothing to us"}}})
+        await editor.merge(editor.path("a") + "/status", {"status": {"state": "Running"}})
+        await editor.edit("a", suspend=True)
+        await running.passed(uid, 2)
+        await asyncio.sleep(0.5)
+        assert running.triggers(uid) == ["SPEC", "SPEC"]
+        await editor.merge(editor.path("a"), {"metadata": {"annotations": {f"{GROUP}/refresh-requested-at": "now"}}})
+        await running.passed(uid, 3)
+
+
+async def test_a_rotated_secret_wakes_who_refers_to_it_within_a_second(
+    plane: ControlPlane, editor: Editor, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)  # of all libraries too
+    await editor.secret("others", "NobodysToken")
+    await editor.secret("key", "FirstToken")
+    async with edge(plane.kubeconfig_of(EVERYWHERE), editor) as running:
+        tokens = []
+
+        async def work(found: Resource) -> None:
+            data = await running.secrets.read(found.namespace, found.spec["credentialsSecretRef"]["name"])
+            tokens.append(data and data.data["token"])
+
+        running.work = work
+        uids = [uid_of(await editor.create(name, endpoint=f"ep-{name}")) for name in ("a", "b")]
+        waiting = uid_of(await editor.create("c", secret="late"))
+        for uid in (*uids, waiting):
+            await running.passed(uid, 1)
+        assert tokens == [b"FirstToken", b"FirstToken", None]
+        for count, (method, token) in enumerate([("PATCH", "NextToken"), ("DELETE", ""), ("POST", "LastToken")], 2):
+            tokens.clear()
+            asked = time.monotonic()
+            await editor.secret("key", token, method)
+            for uid in uids:
+                assert (await running.passed(uid, count)).at - asked < 1
+            assert tokens == [token.encode() or None] * 2
+        await editor.secret("others", "NobodysToken2", "PATCH")
+        await editor.secret("late", "LateToken")
+        assert (await running.passed(waiting, 2)).trigger is Trigger.SECRET
+        await asyncio.sleep(0.3)
+        assert running.triggers(uids[0]) == ["SPEC", "SECRET", "SECRET", "SECRET"]
+    for token in ("NobodysToken", "FirstToken", "NextToken", "LastToken", "LateToken"):
+        assert token not in caplog.text
+        assert b64encode(token.encode()).decode() not in caplog.text
+
+
+async def test_without_a_watch_secrets_are_never_listed(plane: ControlPlane, editor: Editor) -> None:
+    await editor.secret("key", "FirstToken")
+    async with edge(plane.kubeconfig_of(EVERYWHERE), editor, secrets=False) as running:
+        uid = uid_of(await editor.create("a"))
+        await running.passed(uid, 1)
+        await editor.secret("key", "NextToken", "PATCH")
+        data = await running.secrets.read(editor.namespace, "key", fresh=True)
+        assert data is not None
+        assert data.data == {"token": b"NextToken"}
+        await asyncio.sleep(0.3)
+        assert running.triggers(uid) == ["SPEC"]
+
+
+async def test_in_single_namespaces_rights_in_those_are_enough(plane: ControlPlane, editor: Editor) -> None:
+    async with editing(plane) as second, editing(plane) as outside:
+        for allowed in (editor, second):
+            path = f"{RBAC}/namespaces/{allowed.namespace}/rolebindings"
+            await editor.ask("POST", path, {"metadata": {"name": "edge"}, **bound_to(SOMEWHERE)})
+        namespaces = (editor.namespace, second.namespace)
+        uids = [uid_of(await each.create("a")) for each in (editor, second, outside)]
+        async with edge(plane.kubeconfig_of(SOMEWHERE), editor, namespaces=namespaces, label_selector=None) as running:
+            assert len(running.store) == 2
+            await running.passed(uids[0], 1)
+            await running.passed(uids[1], 1)
+            first = running.cluster.current(uids[0])
+            assert first is not None
+            assert [claim.uid for claim in await running.cluster.claims(first, "friendli", "ep-1")] == [uids[1]]
+            assert await running.cluster.claims(first, "friendli", "ep-2") == []
+            await outside.edit("a", suspend=True)
+            await second.edit("a", suspend=True)
+            await second.secret("key", "token")
+            await running.passed(uids[1], 3)
+            assert uids[2] not in running.passes
+
+
+@pytest.mark.parametrize("count", [0, 700])
+async def test_everything_is_known_before_the_first_pass(plane: ControlPlane, editor: Editor, count: int) -> None:
+    made = [uid_of(await editor.create(f"r{number}", endpoint=f"ep-{number}")) for number in range(count)]
+    async with edge(plane.kubeconfig_of(EVERYWHERE), editor) as running:
+        known: list[int] = []
+
+        async def work(_: Resource) -> None:
+            known.append(len(running.store))
+
+        running.work = work
+        assert len(running.store) == count
+        if not count:
+            made = [uid_of(await editor.create("late"))]
+        for uid in made:
+            await running.passed(uid, 1)
+        assert min(known) == len(made)
+        assert {len(passes) for passes in running.passes.values()} == {1}
+        assert running.passes.keys() == set(made)
+
+
+async def test_claims_are_found_beyond_our_labels(plane: ControlPlane, editor: Editor) -> None:
+    async with edge(plane.kubeconfig_of(EVERYWHERE), editor) as running:
+        ours = uid_of(await editor.create("ours", endpoint=f"ep-{editor.namespace}"))
+        other = uid_of(await editor.create("other", endpoint=f"ep-{editor.namespace}", labels={"test": "elsewhere"}))
+        found = (await running.passed(ours, 1)).found
+        assert found is not None
+        claims = await running.cluster.claims(found, "friendli", f"ep-{editor.namespace}")
+        assert [claim.uid for claim in claims] == [other]
+        assert running.cluster.current(other) is None
+        # A label that leads into our scope, and out again.
+        await editor.merge(editor.path("other"), {"metadata": {"labels": {"test": editor.namespace}}})
+        await running.passed(other, 1)
+        assert running.store.claimants("friendli", f"ep-{editor.namespace}") == {ours, other}
+        await editor.merge(editor.path("other"), {"metadata": {"labels": {"test": "elsewhere"}}})
+        assert (await running.passed(other, 2)).found is None
+        await running.passed(ours, 2)  # its rival is gone
+        assert running.store.last_claim_removed("friendli", f"ep-{editor.namespace}") is not None
+
+
+async def test_an_api_server_that_comes_back_is_watched_again(plane: ControlPlane, editor: Editor) -> None:
+    async with edge(plane.kubeconfig_of(EVERYWHERE), editor) as running:
+        uid = uid_of(await editor.create("a"))
+        found = (await running.passed(uid, 1)).found
+        assert found is not None
+        plane.kill_apiserver()
+        with pytest.raises(Unavailable, match="may or may not have been written"):
+            await running.cluster.write_status(found, {"observedGeneration": 1})
+        await asyncio.sleep(2)
+        assert running.watcher.silence > 2
+        await asyncio.to_thread(plane.restart_apiserver)
+        await editor.edit("a", suspend=True)
+        await running.passed(uid, 2)
+        assert running.watcher.silence < 5
+        stored = await running.cluster.read(found)
+        assert stored is not None
+        await running.cluster.write_status(stored, {"observedGeneration": 2})
+
+
+async def test_what_vanished_while_nobody_was_watching_is_noticed(
+    plane: ControlPlane, editor: Editor, tmp_path: Path
+) -> None:
+    """The API server forgets its history meanwhile, so that no event will ever tell."""
+    async with gate(plane, tmp_path) as (kubeconfig, gateway):
+        uid = uid_of(await editor.create("a"))
+        async with edge(kubeconfig, editor) as running:
+            await running.passed(uid, 1)
+            gateway.close()
+            await editor.delete("a")
+            kept = uid_of(await editor.create("b"))
+            await editor.delete("b")
+            await asyncio.to_thread(plane.restart_apiserver)
+            await editor.ask("POST", f"/api/v1/namespaces/{editor.namespace}/configmaps", {"metadata": {"name": "x"}})
+            gateway.open()
+            assert (await running.passed(uid, 2)).found is None
+            assert running.triggers(uid)[1] == "DELETION"
+            assert kept not in running.passes
+            assert len(running.store) == 0
+
+
+class Gateway:
+    """A way to the API server that can be closed."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._open = True
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    def open(self) -> None:
+        self._open = True
+
+    def close(self) -> None:
+        self._open = False
+        for writer in self._writers:
+            writer.close()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self._open:
+            writer.close()
+            return
+        there, back = await asyncio.open_connection("127.0.0.1", self._port)
+        self._writers |= {writer, back}
+        await asyncio.gather(self._pump(reader, back), self._pump(there, writer))
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+
+@asynccontextmanager
+async def gate(plane: ControlPlane, folder: Path) -> AsyncIterator[tuple[Path, Gateway]]:
+    """A gateway, and the kubeconfig that leads through it under a name that only `tls-server-name` makes right."""
+    gateway = Gateway(int(plane.url.rpartition(":")[2]))
+    server = await asyncio.start_server(gateway.serve, "127.0.0.1", 0)
+    config = yaml.safe_load(plane.kubeconfig_of(EVERYWHERE).read_text())
+    cluster = config["clusters"][0]["cluster"]
+    cluster["server"] = f"https://127.0.0.2:{server.sockets[0].getsockname()[1]}"
+    cluster["tls-server-name"] = "kubernetes.default"
+    server.close()
+    server = await asyncio.start_server(gateway.serve, "127.0.0.2", server.sockets[0].getsockname()[1])
+    path = folder / "kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+    yield path, gateway
+    gateway.close()
+    server.close()
+
+
+async def test_at_rest_nothing_is_written(plane: ControlPlane, editor: Editor) -> None:
+    for number in range(20):
+        await editor.create(f"r{number}", endpoint=f"ep-{number}")
+    async with edge(plane.kubeconfig_of(EVERYWHERE), editor) as running:
+        await until(lambda: len(running.passes) == 20)
+        settle(plane)
+        before = len(writes(plane.audit_log, user=EVERYWHERE))
+        await asyncio.sleep(11)
+        settle(plane)
+        since = writes(plane.audit_log, user=EVERYWHERE)[before:]
+        assert {(write.verb, write.resource, write.code) for write in since} == {("patch", "leases", 200)}
+        assert len(since) == 2  # every five seconds
+
+
+async def test_a_standby_knows_everything_and_begins_when_the_active_one_ends(
+    plane: ControlPlane, editor: Editor
+) -> None:
+    kubeconfig = plane.kubeconfig_of(EVERYWHERE)
+    uid = uid_of(await editor.create("a"))
+    async with edge(kubeconfig, editor, election=True) as active:
+        await active.passed(uid, 1)
+        assert not active.lease.existed
+        access = await Access.find(str(kubeconfig))
+        standby = Edge(access, editor.namespace, election=True, label_selector=editor.selector)
+        running = asyncio.create_task(standby.operator.run(standby.stop))
+        await asyncio.wait_for(standby.operator.listed.wait(), 10)
+        await asyncio.sleep(3)
+        assert len(standby.store) == 1
+        assert not standby.operator.active.is_set()
+        assert not standby.passes
+        assert not standby.lease.may_write()
+    ended = time.monotonic()
+    await standby.passed(uid, 1)
+    assert time.monotonic() - ended < 3
+    assert standby.lease.existed
+    assert standby.lease.may_write()
+    standby.stop.set()
+    await running
+    await access.close()
+
+
+async def test_a_lease_that_cannot_be_kept_ends_the_process_with_the_cure(plane: ControlPlane, editor: Editor) -> None:
+    access = await Access.find(str(plane.kubeconfig_of(EVERYWHERE)))
+    made = Edge(access, "no-such-namespace", label_selector=editor.selector)
+    with pytest.raises(LeaseError, match="create the namespace, or set --lease-namespace"):
+        await asyncio.wait_for(made.operator.run(made.stop), 20)
+    await access.close()
+    access = await Access.find(str(plane.kubeconfig_of(SOMEWHERE)))
+    lease = Lease(Api(access), namespace="kube-system", name="edge", identity="x", election=False)
+    with pytest.raises(LeaseError, match=r"'confined' cannot get .* grant get, create and patch on leases"):
+        await lease.acquire()
+    await access.close()
+
+
+async def test_sigterm_is_ours_and_lets_passes_finish(plane: ControlPlane, editor: Editor) -> None:
+    async with edge(plane.kubeconfig_of(EVERYWHERE), editor) as running:
+        finished = []
+
+        async def work(found: Resource) -> None:
+            await asyncio.sleep(1)
+            stored = await running.cluster.write_status(found, {"observedGeneration": found.generation})
+            running.cluster.event(stored, warning=False, reason="Applied", message="done in time")
+            finished.append(found.uid)
+
+        running.work = work
+        uid = uid_of(await editor.create("a"))
+        await running.passed(uid, 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait_for(running.stop.wait(), 1)
+        await editor.create("b", endpoint="ep-2")
+        await until(lambda: finished == [uid])
+    assert list(running.passes) == [uid]
+    assert (await editor.ask("GET", editor.path("a")))["status"] == {"observedGeneration": 1}
+    leases = f"/apis/coordination.k8s.io/v1/namespaces/{editor.namespace}/leases/edge"
+    assert (await editor.ask("GET", leases))["spec"]["holderIdentity"] == ""
+    events = await editor.ask("GET", f"/apis/events.k8s.io/v1/namespaces/{editor.namespace}/events")
+    assert [(event["reason"], event["note"]) for event in events["items"]] == [("Applied", "done in time")]
+
+
+async def test_a_missing_definition_is_waited_for_and_a_removed_one_ends_the_process() -> None:
+    definition = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{PLURAL}.{GROUP}"
+    async with ControlPlane(users={"editor": ["system:masters"]}) as plane, editing(plane) as editor:
+        access = await Access.find(str(plane.kubeconfig))
+        made = Edge(access, editor.namespace)
+        finished = []
+
+        async def work(found: Resource) -> None:
+            await asyncio.sleep(2)
+            finished.append(found.uid)
+
+        made.work = work
+        running = asyncio.create_task(made.operator.run(made.stop))
+        await asyncio.sleep(1)
+        assert not made.operator.listed.is_set()
+        with api_client(plane) as admin:
+            await asyncio.to_thread(install_crd, admin)
+        await asyncio.wait_for(made.operator.active.wait(), 10)
+        uid = uid_of(await editor.create("a"))
+        await made.passed(uid, 1)
+        await editor.ask("DELETE", definition)
+        with pytest.raises(Exception, match=r"not found|could not find"):
+            await asyncio.wait_for(running, 30)
+        assert finished == [uid]  # a pass under way is not cut off
+        await access.close()

@@ -40,9 +40,19 @@ def differences(desired: Desired, snapshot: Snapshot, agrees: Agrees) -> tuple[D
         if not shows(snapshot, path, declared.value, agrees)
     ]
     surplus = [
-        Difference(path, None, seen) for path, seen in snapshot.values.items() if _is_surplus(path, desired) and seen
+        Difference(path, None, seen) for path, seen in snapshot.values.items() if _is_surplus(path, desired)
     ]
     return tuple(sorted(wrong + surplus, key=lambda difference: difference.path))
+
+
+def holds_exactly(desired: Desired, snapshot: Snapshot) -> bool:
+    """Whether the snapshot shows every declared field, each with the very value and no other evidence.
+
+    Stricter than the absence of differences: it may stand in for a write, which leniency never may.
+    """
+    if desired.unverifiable or any(_is_surplus(path, desired) for path in snapshot.values):
+        return False
+    return all(snapshot.values.get(path) == declared.value for path, declared in desired.fields.items())
 
 
 def _is_surplus(path: FieldPath, desired: Desired) -> bool:

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from inference_operator.api.status import Corrections, Effect
-from inference_operator.core.compare import Difference, differences
+from inference_operator.core.compare import Difference, differences, holds_exactly
 from inference_operator.core.memory import VERSION_FIELD, AppliedAs, Memory
 from inference_operator.core.model import HASH_SCHEME, FieldPath
 from inference_operator.core.situation import Situation
@@ -231,7 +231,7 @@ def _tidy(situation: Situation) -> Memory:
     if applied.hash.split(":")[0] != HASH_SCHEME and applied.generation == situation.around.generation:
         memory = memory.noted(desired)
     if applied.hash != desired.hash:
-        return memory
+        return memory.noted(desired) if _is_held_already(situation) else memory
     wrong = {difference.path for difference in differences(desired, situation.observed.live, situation.agrees)}
     if applied.observed and not situation.is_young:
         memory = memory.converged({path: seen for path, seen in applied.observed.items() if path in wrong})
@@ -242,6 +242,13 @@ def _tidy(situation: Situation) -> Memory:
     if applied.corrections and not wrong and _stored_age_is_over(situation, applied.corrections.time, DAY_SECONDS):
         memory = memory.calm()
     return memory
+
+
+def _is_held_already(situation: Situation) -> bool:
+    """Whether a changed spec asks for exactly what is there, so that sending it would change nothing."""
+    if situation.is_young or not situation.around.whole or situation.memory.operation is not None:
+        return False
+    return all(holds_exactly(situation.desired, seen) for seen in (situation.before, situation.observed.live))
 
 
 def _stored_age_is_over(situation: Situation, text: str, seconds: float) -> bool:

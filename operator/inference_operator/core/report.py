@@ -15,6 +15,7 @@ from inference_operator.core.memory import Memory, rfc3339
 from inference_operator.core.model import FieldPath, Observed
 
 MAX_DRIFT = 256
+MAX_FIELD_LENGTH = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +95,10 @@ def _seen(observed: Observed, subject: Subject) -> dict[str, Any]:
 
 
 def _drift(difference: Difference, confidential: Callable[[FieldPath], bool]) -> Drift:
+    path = difference.path[:MAX_FIELD_LENGTH]
     if confidential(difference.path):
-        return Drift(field=difference.path)
-    return Drift(field=difference.path, desired=difference.wanted, observed=difference.seen)
+        return Drift(field=path)
+    return Drift(field=path, desired=difference.wanted, observed=difference.seen)
 
 
 def _conditions(previous: InferenceEndpointStatus, findings: Findings, generation: int, now: str) -> list[Condition]:

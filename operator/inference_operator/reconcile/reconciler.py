@@ -226,7 +226,7 @@ class Reconciler:
         log.warning("the update was refused", error=error.message, kind=type(error).__name__)
         recollection = work.recollection.failed(resolved.inputs)
         delay, findings = self._delay(recollection, error), found.of_refusal(error)
-        if isinstance(error, InvalidSpec) and error.maybe_busy and await self._is_busy(work, resolved):
+        if await self._is_busy(work, resolved, error):
             recollection, delay = replace(recollection, busy=True), self._pace.transition_poll
             findings = found.of_busy(error)
         elif isinstance(error, InvalidSpec | CapacityUnavailable):
@@ -240,10 +240,13 @@ class Reconciler:
             await self._publisher.publish_outcome(work, refused.operation, memory, findings, view)
         return Result("refused", delay, recollection)
 
-    async def _is_busy(self, work: Work, resolved: Resolved) -> bool:
+    async def _is_busy(self, work: Work, resolved: Resolved, error: EndpointError) -> bool:
         """Whether a refusal may only mean that the provider is at work on the endpoint."""
+        maybe = isinstance(error, InvalidSpec) and error.maybe_busy
+        if not maybe and not isinstance(error, CapacityUnavailable):
+            return False
         wrote_at = work.recollection.wrote_at
-        if wrote_at is not None and self._clock.now() - wrote_at < self._pace.quiet:
+        if maybe and wrote_at is not None and self._clock.now() - wrote_at < self._pace.quiet:
             return True
         try:
             sight = await self._lookout.look(work, resolved, whole=False)

@@ -120,6 +120,8 @@ class Sender:
             return Pruned(work)
         if self.clock.now() - started >= self.pace.claim or not self._may_still_send(work):
             return Withdrawn(work)
+        for hazard in resolved.desired.warnings:
+            self.cluster.event(work.resource, warning=True, reason="WriteHazard", message=hazard)
         log.info("sending an update", reason=send.reason, fields=sorted(send.effect.sent), base=send.base_version)
         return await self._update(work, resolved, operation, body)
 

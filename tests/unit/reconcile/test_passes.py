@@ -439,3 +439,23 @@ async def test_a_deleted_resource_is_left_alone(world: World) -> None:
     world.server.objects[UID] = replace(world.server.objects[UID], deleting=True)
     assert await world.run(UID) is None
     assert (world.account.calls, world.server.writes) == ([], [])
+
+
+async def test_a_spec_that_comes_to_ask_for_what_is_there_sends_nothing(world: World) -> None:
+    world.server.apply("a", spec(memory={"size": 2}))
+    await world.settle(UID, 100)
+    world.account.change("ep-1", {"memory.size": 7})
+    await world.settle(UID, 700)
+    assert world.condition(UID, "Synced") == ("False", "Drifted")
+    world.server.apply("a", spec(memory={"size": 7}))
+    await world.settle(UID, 100)
+    assert (world.updates, world.condition(UID, "Synced")) == (1, ("True", "Applied"))
+
+
+async def test_a_spec_that_goes_back_before_reads_show_the_change_is_sent(world: World) -> None:
+    world.account.lag = 4
+    for size in (2, 1):
+        world.server.apply("a", spec(memory={"size": size}))
+        await world.settle(UID, 20)
+    await world.settle(UID, 100)
+    assert (world.updates, world.account.endpoints["ep-1"].versions[-1]["memory.size"]) == (2, 1)

@@ -148,6 +148,11 @@ class MemoryAccount:
             raise fault.error
         return self.change(endpoint_id, call.values)
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether an update is still under way, or reads do not show the newest version."""
+        return bool(self._under_way) or any(endpoint.lagging for endpoint in self.endpoints.values())
+
     def land(self) -> None:
         """Let the updates take effect that are still under way."""
         while self._under_way:
