@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import signal
 import subprocess
@@ -82,8 +83,6 @@ class Process:
         return wait_for(self._address, what="the address of the metrics")
 
     def _address(self) -> str | None:
-        import json
-
         for line in self.log.read_text().splitlines():
             if '"serving"' in line:
                 return f"http://{json.loads(line)['address']}"
@@ -257,10 +256,8 @@ class Rig:
     def secrets_shown(self) -> list[str]:
         """Places that show the token although nobody may see it."""
         shown = [f"log {process.log}" for process in self.processes if self.token in process.log.read_text()]
-        for path in (self.path, f"/apis/events.k8s.io/v1/namespaces/{self.namespace}/events"):
-            if self.token in self.api.get(path).text:
-                shown.append(path)
-        return shown
+        paths = (self.path, f"/apis/events.k8s.io/v1/namespaces/{self.namespace}/events")
+        return shown + [path for path in paths if self.token in self.api.get(path).text]
 
 
 def spec_of(provider: str, endpoint_id: str, number: int = 1, **changes: Any) -> dict[str, Any]:

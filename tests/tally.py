@@ -71,10 +71,11 @@ def show(title: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> No
     """Print a table; `pytest -s` shows it, and so does a failure."""
     lines = [[str(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    print(f"\n{title}")
-    for line in lines:
-        first, *rest = (
-            cell.ljust(width) if not column else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        print("  " + "  ".join([first, *rest]))
+    text = "\n".join(f"  {_row(line, widths)}" for line in lines)
+    print(f"\n{title}\n{text}")  # noqa: T201 - the figures are what these tests are read for
+
+
+def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """The first cell to the left, the others to the right."""
+    first, *others = zip(cells, widths, strict=True)
+    return "  ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]).rstrip()

@@ -163,9 +163,7 @@ async def _run(settings: Settings, drivers: Mapping[str, Driver]) -> int:
         return OK
 
 
-async def _compose(
-    settings: Settings, drivers: Mapping[str, Driver], stack: AsyncExitStack
-) -> tuple[Operator, Census]:
+async def _compose(settings: Settings, drivers: Mapping[str, Driver], stack: AsyncExitStack) -> tuple[Operator, Census]:
     metrics = Metrics()
     try:
         access = await Access.find(settings.kubeconfig, settings.context)
@@ -217,7 +215,7 @@ async def _compose(
         authority=Succession(lease, time.monotonic),
         rollouts=rollouts,
         pace=_pace(settings),
-        options=Options(settings.read_only, settings.adoption_policy),
+        options=Options(settings.read_only, settings.adoption_policy, reread_secrets=not watched),
         clock=Clock(time.monotonic, lambda: datetime.now(UTC), random.random),
         observer=census,
     )

@@ -38,15 +38,10 @@ class Fleet:
 
     def change(self, provider: str, members: Mapping[str, Any]) -> None:
         """Edit, and wait until the provider holds it and the endpoint serves."""
-        self.specs[provider] = self.specs[provider] | members
+        self.specs[provider] = {**self.specs[provider], **members}
         self.rig.apply(provider, self.specs[provider])
         self.rig.wait(provider, "Synced")
         self.rig.wait(provider, "Ready")
-
-    def observed(self, name: str) -> bool:
-        """Whether the newest generation was handled."""
-        resource = self.rig.get(name)
-        return bool(resource["status"].get("observedGeneration") == resource["metadata"]["generation"])
 
 
 @pytest.fixture(scope="module")
@@ -85,13 +80,9 @@ def novita_changes(number: int) -> Iterator[Change]:
     yield "image", {"novita": base}
     yield "environment: value", {"novita": base | {"envs": [ENVS[0], {"name": "MODE", "value": f"slow-{number}"}]}}
     yield "environment: one more", {"novita": base | {"envs": [*ENVS, {"name": "MORE", "value": "yes"}]}}
-    yield (
-        "port, policy, volumes",
-        {
-            "novita": base
-            | {"port": 9000 + number, "policy": {"type": "queue", "value": 60 + number}, "volumeMounts": VOLUMES[:1]}
-        },
-    )
+    more = {"type": "local", "size": 30, "mountPath": f"/cache-{number}"}
+    policy = {"port": 9000 + number, "policy": {"type": "queue", "value": 60 + number}}
+    yield "port, policy, volumes", {"novita": base | policy | {"volumeMounts": [*VOLUMES, more]}}
 
 
 CHANGES = {"friendli": friendli_changes, "novita": novita_changes}

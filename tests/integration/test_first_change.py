@@ -11,11 +11,11 @@ from rig import Rig, spec_of
 def test_a_change_reaches_the_provider_once_and_comes_back_into_the_status(rig: Rig, provider: str) -> None:
     endpoint_id = rig.endpoint(provider)
     rig.start()
-    rig.apply("a", spec_of(provider, endpoint_id, 3))
+    rig.apply("a", spec_of(provider, endpoint_id, 5))
     resource = rig.wait("a")
-    print(resource["status"])
+    assert resource["status"]["history"][0]["result"] == "Applied"
     assert rig.committed(endpoint_id) == 1
-    rig.apply("a", spec_of(provider, endpoint_id, 4))
+    rig.apply("a", spec_of(provider, endpoint_id, 6))
     rig.wait("a")
     assert rig.committed(endpoint_id) == 2
     rig.wait("a", "Ready")

@@ -7,7 +7,7 @@ several times per event all the same, which would be most of the cost of an even
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,9 +22,13 @@ SERVER_SECONDS: Final = 300
 INACTIVITY_SECONDS: Final = 70.0
 """A watch on which not even a bookmark came for this long is opened anew; bookmarks come every minute."""
 
-BACKOFFS: Final = (1, 1, 2, 3, 5, 8, 13, 21, *[30] * 8)
+BACKOFFS: Final = (1, 1, 2, 3, *[5] * 60)
 """Pauses after a list or watch that failed, five minutes in all; then kopf gives up, and the process ends."""
 
+END_SECONDS: Final = 3.0
+"""How long kopf's tasks may take to end, each time they are told to; its own grace for them is two seconds."""
+
+_CANCELLATIONS: Final = 3
 _KOPF: Final = Path(kopf.__file__).parent
 
 
@@ -54,20 +58,59 @@ def settings(*, label_selector: str | None = None) -> kopf.OperatorSettings:
     return chosen
 
 
-class TasksOfOthers(Collection["asyncio.Task[Any]"]):
-    """The tasks that are not kopf's: what kopf is told to leave alone when it ends.
+async def run(
+    registry: kopf.OperatorRegistry,
+    chosen: kopf.OperatorSettings,
+    *,
+    namespaces: Sequence[str],
+    stop: asyncio.Event,
+    on_started: Callable[[], None],
+) -> None:
+    """Run kopf until `stop` is set, or until it ends by itself, which can only be a failure.
 
-    It would otherwise cancel every task that was created after it had started, passes over resources among them.
+    kopf's own way to run ends every task that was created after it had started, passes over resources among them,
+    and waits for ever for a watch that has swallowed its cancellation (seen).
+
+    Args:
+        registry: The handlers.
+        chosen: The settings.
+        namespaces: Those to watch; none means all.
+        stop: Tells to end.
+        on_started: Called once kopf has taken over SIGINT and SIGTERM, to take them back.
+
+    Raises:
+        Exception: What kopf has given up on.
     """
+    tasks = await kopf.spawn_tasks(
+        registry=registry,
+        settings=chosen,
+        namespaces=namespaces,
+        clusterwide=not namespaces,
+        standalone=True,
+        identity="inference-operator",  # type: ignore[arg-type] # a str by another name, which is private
+    )
+    on_started()
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await _end([stopping, *tasks])
+    for task in done:
+        task.result()
 
-    def __contains__(self, task: object) -> bool:
-        return isinstance(task, asyncio.Task) and not _is_of_kopf(task)
 
-    def __iter__(self) -> Iterator[asyncio.Task[Any]]:
-        return (task for task in asyncio.all_tasks() if task in self)
+async def _end(tasks: Collection[asyncio.Task[Any]]) -> None:
+    await _cancelled(tasks)
+    for _ in range(_CANCELLATIONS):
+        await _cancelled([task for task in asyncio.all_tasks() if _is_of_kopf(task)])
 
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
+
+async def _cancelled(tasks: Collection[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        done, _ = await asyncio.wait(tasks, timeout=END_SECONDS)
+        await asyncio.gather(*done, return_exceptions=True)
 
 
 def _is_of_kopf(task: asyncio.Task[Any]) -> bool:

@@ -106,23 +106,18 @@ class Watcher:
             Exception: What kopf gives up on: the API server failing for minutes, or refusing our credentials.
         """
         try:
-            tasks = await kopf.spawn_tasks(
-                registry=self._registry(),
-                settings=framework.settings(label_selector=self._label_selector),
+            await framework.run(
+                self._registry(),
+                framework.settings(label_selector=self._label_selector),
                 namespaces=self._namespaces,
-                clusterwide=not self._namespaces,
-                standalone=True,
-                identity="inference-operator",  # type: ignore[arg-type] # a str by another name, which is private
-                stop_flag=self._halt,
+                stop=self._halt,
+                on_started=on_started,
             )
-            on_started()
-            await kopf.run_tasks(tasks, ignored=framework.TasksOfOthers())
-            if not self._halt.is_set():
-                raise WatchEnded("kopf stopped watching")
         finally:
-            self._halt.set()
             for session in self._sessions:
                 await session.close()
+        if not self._halt.is_set():
+            raise WatchEnded("kopf stopped watching")
 
     def stop(self) -> None:
         """End `run`."""

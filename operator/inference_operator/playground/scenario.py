@@ -23,6 +23,8 @@ EDITED: Final = "friendli-autoscaled"
 EDIT: Final = MappingProxyType({"versionComment": "up to six replicas", "scaling": {"maxReplicas": 6}})
 """What the edit lays over its spec: one field that the provider acts on, and the words for its version history."""
 
+EDIT_IN_WORDS: Final = "maxReplicas from 3 to 6, and a versionComment"
+
 ROLLOUT_SECONDS: Final = 4.0
 """How long a change takes to reach the replicas; providers need minutes."""
 
@@ -115,8 +117,7 @@ def apply_edit(cluster: Cluster) -> None:
 
 def edited_manifest() -> dict[str, Any]:
     """The sample `EDITED` with `EDIT` laid over its spec."""
-    part = next(part for part in PARTS if part.sample == EDITED)
-    manifest = part.manifest
+    manifest = next(part for part in PARTS if part.sample == EDITED).manifest
     manifest["spec"] = _overlaid(manifest["spec"], EDIT)
     return manifest
 

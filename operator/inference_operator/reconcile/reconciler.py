@@ -66,6 +66,7 @@ class Reconciler:
         self._drivers = drivers
         self._connector = connector
         self._rollouts = rollouts
+        self._options = options
         self._pace = pace
         self._clock = clock
         self._observer = observer
@@ -145,7 +146,7 @@ class Reconciler:
             inputs = resolved.inputs
             sight, decided = await self._lookout.look_and_decide(work, resolved)
             if isinstance(decided.action, Send):
-                if not fresh and await self._secrets_moved(work, wanted, resolved):
+                if self._options.reread_secrets and not fresh and await self._secrets_moved(work, wanted, resolved):
                     return await self._managed(work, wanted, fresh=True)
                 if decided.memory.applied is None and (rival := await self._lookout.rival_anywhere(work, resolved)):
                     decided = self._lookout.decide(work, resolved, sight, rival=rival)

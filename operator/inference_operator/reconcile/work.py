@@ -21,10 +21,12 @@ class Options:
     Attributes:
         read_only: Nothing is ever written to a provider.
         adoption_policy: For resources that name none.
+        reread_secrets: Read Secrets once more before each write, because nothing watches them.
     """
 
     read_only: bool = False
     adoption_policy: AdoptionPolicy = "Apply"
+    reread_secrets: bool = False
 
 
 @dataclass(frozen=True, slots=True)

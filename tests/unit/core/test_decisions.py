@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference_operator.api.status import Applied, InferenceEndpointStatus, Operation
+from inference_operator.api.status import Applied, Effect, InferenceEndpointStatus, Operation
 from inference_operator.core import findings
 from inference_operator.core.claims import owner_besides
 from inference_operator.core.compare import Difference
@@ -21,7 +21,6 @@ from inference_operator.core.plan import Action, Hold, Nothing, Pause, Refuse, S
 from inference_operator.core.report import Subject, View, dump, notices, report
 from inference_operator.core.rollouts import Rollouts
 from inference_operator.core.schedule import Pace
-from inference_operator.api.status import Effect
 from inference_operator.errors import (
     CapacityUnavailable,
     CredentialsRejected,
@@ -57,21 +56,64 @@ ACTIONS: list[Action] = [
     *[Pause(error, 1) for error in ERRORS],
 ]
 REASONS = {
-    "Synced": set(
-        "Applied AppliedUnverified Matched WriteUndecided Pending Waiting Throttled ProviderUnavailable "
-        "CapacityUnavailable Drifted Suspended InvalidSpec CredentialsRejected SecretNotFound EndpointNotFound "
-        "NotConverging Contested Conflict NotSupported InternalError".split()
-    ),
-    "Ready": set(
-        "Serving Asleep Waking Updating Pending StateUnknown Suspended ProviderUnavailable CredentialsRejected "
-        "NotSynced Starting NotServing ProviderFailed InvalidSpec SecretNotFound EndpointNotFound NotConverging "
-        "Contested Conflict NotSupported InternalError".split()
-    ),
-    "Reconciling": set("Updating WriteUndecided Retrying Waiting Waking Starting DeadlineExceeded".split()),
-    "Stalled": set(
-        "InvalidSpec CredentialsRejected SecretNotFound EndpointNotFound NotConverging Contested ProviderFailed "
-        "Conflict NotSupported InternalError".split()
-    ),
+    "Synced": {
+        "Applied",
+        "AppliedUnverified",
+        "Matched",
+        "WriteUndecided",
+        "Pending",
+        "Waiting",
+        "Throttled",
+        "ProviderUnavailable",
+        "CapacityUnavailable",
+        "Drifted",
+        "Suspended",
+        "InvalidSpec",
+        "CredentialsRejected",
+        "SecretNotFound",
+        "EndpointNotFound",
+        "NotConverging",
+        "Contested",
+        "Conflict",
+        "NotSupported",
+        "InternalError",
+    },
+    "Ready": {
+        "Serving",
+        "Asleep",
+        "Waking",
+        "Updating",
+        "Pending",
+        "StateUnknown",
+        "Suspended",
+        "ProviderUnavailable",
+        "CredentialsRejected",
+        "NotSynced",
+        "Starting",
+        "NotServing",
+        "ProviderFailed",
+        "InvalidSpec",
+        "SecretNotFound",
+        "EndpointNotFound",
+        "NotConverging",
+        "Contested",
+        "Conflict",
+        "NotSupported",
+        "InternalError",
+    },
+    "Reconciling": {"Updating", "WriteUndecided", "Retrying", "Waiting", "Waking", "Starting", "DeadlineExceeded"},
+    "Stalled": {
+        "InvalidSpec",
+        "CredentialsRejected",
+        "SecretNotFound",
+        "EndpointNotFound",
+        "NotConverging",
+        "Contested",
+        "ProviderFailed",
+        "Conflict",
+        "NotSupported",
+        "InternalError",
+    },
     "Suspended": {"Suspended"},
 }
 
@@ -182,7 +224,7 @@ def test_stored_times_only_inform(text: str, age: float) -> None:
 def resource(name: str, *, age: int = 0, namespace: str = "n", read: bool = True, **spec: object) -> Resource:
     status = {"endpointId": "ep"} if read else {}
     created = NOW - timedelta(seconds=age)
-    return Resource(namespace, name, f"uid-{name}", 1, "1", created, False, {}, {}, spec, status)  # noqa: FBT003
+    return Resource(namespace, name, f"uid-{name}", 1, "1", created, False, {}, {}, spec, status)
 
 
 @pytest.mark.parametrize(

@@ -165,4 +165,4 @@ def test_an_item_too_many_in_an_owned_list_is_part_of_the_change() -> None:
     live = Snapshot({"novita.volumeMounts[/x]": {"size": 30}, "novita.volumes": 1})
     change = effect(wanted, live, equal, confidential)
     assert change.sent == {"novita.volumeMounts[/x]": "null"}
-    assert judge(wanted, observed({}), Write(change, None, True, False, False)) == Committed()  # noqa: FBT003
+    assert judge(wanted, observed({}), Write(change, None, True, False, False)) == Committed()

@@ -14,24 +14,46 @@ from inference_operator.kube.watching import LOGINS, Watcher
 from virtual_time import in_virtual_time, now
 
 
-async def forever() -> None:
-    await asyncio.Event().wait()
+def kopfs_tasks() -> list[asyncio.Task[Any]]:
+    return [task for task in asyncio.all_tasks() if framework._is_of_kopf(task)]
 
 
-async def test_kopf_may_end_its_own_tasks_and_nobody_elses() -> None:
-    others = framework.TasksOfOthers()
-    ours = asyncio.create_task(forever())
-    kopfs = await kopf.spawn_tasks(
-        registry=kopf.OperatorRegistry(), clusterwide=True, standalone=True, settings=framework.settings()
-    )
-    assert ours in others
-    assert ours in list(others)
-    assert len(others) >= 2  # and this one
-    assert len(kopfs) > 5
-    assert not any(task in others for task in kopfs)
-    for task in (ours, *kopfs):
-        task.cancel()
-    await asyncio.gather(ours, *kopfs, return_exceptions=True)
+async def run_kopf(stop: asyncio.Event, registry: kopf.OperatorRegistry) -> asyncio.Task[None]:
+    started = asyncio.Event()
+    run = framework.run(registry, framework.settings(), namespaces=(), stop=stop, on_started=started.set)
+    task = asyncio.create_task(run)
+    await started.wait()
+    return task
+
+
+async def test_kopf_ends_when_told_to_and_takes_nobody_elses_tasks_along() -> None:
+    stop, ours = asyncio.Event(), asyncio.create_task(asyncio.sleep(3600))
+    run = await run_kopf(stop, kopf.OperatorRegistry())
+    later = asyncio.create_task(asyncio.sleep(3600))
+    assert len(kopfs_tasks()) > 5
+    stop.set()
+    await run
+    assert kopfs_tasks() == []
+    assert not ours.done()
+    assert not later.done()
+    ours.cancel()
+    later.cancel()
+
+
+async def test_kopf_is_not_waited_for_when_it_fails() -> None:
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.startup(registry=registry, errors=kopf.ErrorsMode.PERMANENT)
+    async def fail(**_: Any) -> None:
+        raise ValueError("of no interest")
+
+    ours = asyncio.create_task(asyncio.sleep(3600))
+    run = await run_kopf(asyncio.Event(), registry)
+    with pytest.raises(Exception, match="One or more handlers failed"):
+        await run
+    assert kopfs_tasks() == []
+    assert not ours.done()
+    ours.cancel()
 
 
 def test_kopf_is_told_to_write_nothing() -> None:

@@ -7,10 +7,10 @@ import asyncio
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from world import World, spec
 
 from inference_operator.errors import Ambiguous, EndpointError, InvalidSpec, Throttled, Unavailable
 from inference_operator.providers.memory.account import OBSERVE, UPDATE, Commit, Fault
+from world import World, spec
 
 UID = "uid-a"
 REFUSALS: list[EndpointError] = [Unavailable("x"), Throttled("x", retry_after=3), InvalidSpec("x", maybe_busy=True)]

@@ -5,13 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from world import World, spec
 
 from inference_operator.api.names import REAPPLY_ANNOTATION, SUSPEND_ANNOTATION
-from inference_operator.errors import Ambiguous, CapacityUnavailable, CredentialsRejected, InvalidSpec, Unavailable
-from inference_operator.errors import Throttled
+from inference_operator.errors import (
+    Ambiguous,
+    CapacityUnavailable,
+    CredentialsRejected,
+    InvalidSpec,
+    Throttled,
+    Unavailable,
+)
 from inference_operator.providers.memory.account import OBSERVE, UPDATE, Commit, Fault
 from inference_operator.reconcile import Options
+from world import World, spec
 
 UID = "uid-a"
 

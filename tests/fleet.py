@@ -1,0 +1,60 @@
+"""Many resources under one operator, so that slow cases pass side by side instead of one after the other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from rig import PATIENCE, Rig, condition, wait_for
+
+Finding = tuple[str, str] | None
+"""Status and reason of a condition; None where the resource has no such condition."""
+
+
+def wait_for_all(
+    rig: Rig,
+    names: Iterable[str],
+    kind: str = "Synced",
+    status: str = "True",
+    reason: str | None = None,
+    *,
+    seconds: float = PATIENCE,
+) -> dict[str, float]:
+    """Wait until every resource has the condition; returns when each was first seen with it (monotonic).
+
+    `True` counts only for the newest generation.
+    """
+    wanted, seen = set(names), dict[str, float]()
+
+    def all_seen() -> bool:
+        for resource in rig.list():
+            name = resource["metadata"]["name"]
+            if name in wanted and name not in seen and _holds(resource, kind, status, reason):
+                seen[name] = time.monotonic()
+        return len(seen) == len(wanted)
+
+    def missing() -> dict[str, Any]:
+        return {each: found for each, found in conditions(rig, kind).items() if each in wanted - seen.keys()}
+
+    wait_for(all_seen, what=f"{kind}={status}/{reason}", seconds=seconds, state=missing, log=rig.processes[-1].log)
+    return seen
+
+
+def _holds(resource: dict[str, Any], kind: str, status: str, reason: str | None) -> bool:
+    found = condition(resource, kind)
+    current = resource["status"].get("observedGeneration") == resource["metadata"]["generation"]
+    return found is not None and found[0] == status and reason in {None, found[1]} and (current or status != "True")
+
+
+def conditions(rig: Rig, kind: str) -> dict[str, Finding]:
+    """The condition of every resource by name."""
+    return {resource["metadata"]["name"]: condition(resource, kind) for resource in rig.list()}
+
+
+def table(rows: Iterable[Iterable[object]]) -> None:
+    """Print rows in columns, for people who run the tests with `-s`."""
+    lines = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())  # noqa: T201 - the table is the point

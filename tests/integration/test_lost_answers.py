@@ -1,0 +1,262 @@
+"""A change whose answer is lost makes one version, whatever became of it, and is then reported as it is."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+from fleet import table, wait_for_all
+from inference_operator.playground.emulators.faults import Fault
+from inference_operator.playground.emulators.ledger import Entry
+from rig import QUICK, Rig, condition, spec_of, wait_for
+
+SETTLE = float(QUICK["settle-seconds"])
+REST = 1.5
+"""Seconds of watching, after everything has settled, that nothing more is sent."""
+
+APPLIED = ("True", "Applied")
+UNVERIFIED = ("True", "AppliedUnverified")
+
+CHANGES = {
+    "friendli": ("friendli", {}),
+    "novita": ("novita", {}),
+    "write-only": ("friendli", {"hfModelRepo": "org/model"}),
+}
+"""Kind of change to the provider and what the resource declares beside its scaling."""
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What befalls one update, and how often it has to be sent for it; a second time only if it was lost."""
+
+    name: str
+    fault: Fault | None = None
+    knobs: dict[str, Any] = field(default_factory=dict)
+    sent: int = 1
+
+
+HTML = "<!doctype html><title>Welcome</title>"
+LOST = [
+    Trouble("reset after the commit", Fault(delivery="reset")),
+    Trouble("reset before the commit", Fault(commit="never", delivery="reset"), sent=2),
+    Trouble("closed after the commit", Fault(delivery="close")),
+    Trouble("502 after the commit", Fault(status=502)),
+    Trouble("502 before the commit", Fault(commit="never", status=502), sent=2),
+    Trouble("408 after the commit", Fault(status=408)),
+    Trouble("time-out after the commit", Fault(delivery="stall", size=20)),
+    Trouble("time-out before the commit", Fault(commit="never", delivery="stall"), sent=2),
+    Trouble("reset, lands late", Fault(commit="late", late_seconds=1.5, delivery="reset")),
+    Trouble("time-out, lands late", Fault(commit="late", late_seconds=3.5, delivery="stall")),
+    Trouble("200 with HTML", Fault(body=HTML, headers={"Content-Type": "text/html"})),
+    Trouble("200 with half a JSON", Fault(delivery="truncate", size=1)),
+    Trouble("200 with a JSON list", Fault(json=[])),
+]
+ANSWERED = [Trouble("nothing"), Trouble("reads lag by 2 s", knobs={"read_lag_seconds": 2.0})]
+
+
+@dataclass
+class Trial:
+    """One resource on an endpoint of its own, with one change and one trouble."""
+
+    kind: str
+    trouble: Trouble
+    endpoint_id: str
+    number: int
+    step: int = 1
+    began: float = 0.0
+
+    @property
+    def provider(self) -> str:
+        return CHANGES[self.kind][0]
+
+    @property
+    def name(self) -> str:
+        return f"r{self.number}"
+
+    @property
+    def case(self) -> tuple[str, str]:
+        return self.kind, self.trouble.name
+
+    def spec(self, step: int) -> dict[str, Any]:
+        """The resource at the beginning (0) or after a number of changes of its kind."""
+        declared = {key: f"{value}-{step}" for key, value in CHANGES[self.kind][1].items()}
+        return spec_of(self.provider, self.endpoint_id, 2 if declared else 2 + step, **{self.provider: declared})
+
+    def fault(self, **changes: Any) -> Fault:
+        assert self.trouble.fault is not None
+        return replace(self.trouble.fault, operation="update", endpoint_id=self.endpoint_id, **changes)
+
+
+def settled_trials(rig: Rig, troubles: list[Trouble]) -> list[Trial]:
+    """Resources that are in sync, one for each trouble and kind of change."""
+    cases = [(kind, trouble) for kind in CHANGES for trouble in troubles]
+    trials = [
+        Trial(kind, trouble, rig.endpoint(CHANGES[kind][0]), number) for number, (kind, trouble) in enumerate(cases)
+    ]
+    for trial in trials:
+        rig.apply(trial.name, trial.spec(0))
+    wait_for_all(rig, [trial.name for trial in trials])
+    for trial in trials:
+        assert len(rig.mutations(trial.endpoint_id)) == 1
+    return trials
+
+
+def change(rig: Rig, trials: list[Trial]) -> None:
+    for trial in trials:
+        trial.began = time.monotonic()
+        rig.apply(trial.name, trial.spec(trial.step))
+
+
+def took(trial: Trial, seen: dict[str, float]) -> str:
+    return f"{seen[trial.name] - trial.began:.1f} s"
+
+
+def verdicts(rig: Rig, trials: list[Trial], seen: dict[str, float]) -> dict[tuple[str, str], Any]:
+    """For each case: updates sent, updates committed, and Synced; prints them with the time that it took."""
+    time.sleep(REST)
+    rows, found = [], {}
+    for trial in trials:
+        updates = rig.mutations(trial.endpoint_id)[1:]
+        synced = rig.condition(trial.name, "Synced")
+        found[trial.case] = (len(updates), sum(each.committed for each in updates), synced)
+        rows.append((*trial.case, *found[trial.case][:2], took(trial, seen), synced))
+        # The status never runs ahead of the provider.
+        assert all(each.committed_at < seen[trial.name] for each in updates if each.committed_at)
+    table([("provider", "case", "sent", "committed", "until Synced", "Synced"), *rows])
+    return found
+
+
+def expected(trial: Trial) -> tuple[int, int, tuple[str, str]]:
+    """One update takes effect; of a write-only change whose answer was lost only the version count tells."""
+    unverified = trial.kind == "write-only" and trial.trouble.fault is not None and trial.trouble.sent == 1
+    return trial.trouble.sent, 1, UNVERIFIED if unverified else APPLIED
+
+
+def test_every_lost_answer_leads_to_one_version_and_to_synced_without_help(rig: Rig) -> None:
+    rig.start()
+    trials = settled_trials(rig, LOST + ANSWERED)
+    for trial in trials:
+        if trial.trouble.knobs:
+            rig.emulators.set_knobs(trial.provider, trial.endpoint_id, **trial.trouble.knobs)
+        if trial.trouble.fault:
+            rig.emulators.add_fault(trial.fault())
+    change(rig, trials)
+    seen = wait_for_all(rig, [trial.name for trial in trials])
+    assert verdicts(rig, trials, seen) == {trial.case: expected(trial) for trial in trials}
+    for trial in trials:
+        assert_holds(rig, trial)
+
+
+def assert_holds(rig: Rig, trial: Trial) -> None:
+    """The provider holds the change, as the one version after the first, and the status says which."""
+    kept = rig.emulators.get_endpoint(trial.provider, trial.endpoint_id)
+    if trial.provider == "novita":
+        assert kept["config"]["workerConfig"]["maxNum"] == 3
+        return
+    assert kept["version"] == rig.get(trial.name)["status"]["version"] == 2
+    wanted = ("hf_model_repo", "org/model-1") if trial.kind == "write-only" else ("autoscaling_max", 3)
+    assert kept["config"][wanted[0]] == wanted[1]
+
+
+DEATHS = [
+    Trouble("killed after the commit", Fault(gate_after="after")),
+    Trouble("killed, lands after the restart", Fault(gate_before="before")),
+    Trouble("killed, never lands", Fault(gate_before="lost", commit="never"), sent=2),
+]
+
+
+def test_an_operator_that_is_killed_at_the_commit_goes_on_where_it_was(rig: Rig) -> None:
+    process = rig.start()
+    trials = settled_trials(rig, DEATHS)
+    for trial in trials:
+        rig.emulators.add_fault(trial.fault())
+    change(rig, trials)
+    for gate in ("after", "before", "lost"):
+        rig.emulators.wait_for_gate(gate, requests=len(CHANGES))
+    process.kill()
+    rig.emulators.release_gate("after")
+    rig.emulators.release_gate("lost")
+    rig.start()
+    time.sleep(1)
+    undecided = [trial for trial in trials if not trial.trouble.name.startswith("killed after")]
+    assert {rig.condition(trial.name, "Synced") for trial in undecided} == {("Unknown", "WriteUndecided")}
+    rig.emulators.release_gate("before")
+    seen = wait_for_all(rig, [trial.name for trial in trials])
+    assert verdicts(rig, trials, seen) == {trial.case: expected(trial) for trial in trials}
+
+
+CLAMP = 4
+CLAMPED = [Trouble("answered"), Trouble("reset", Fault(delivery="reset"))]
+
+
+def test_a_clamped_value_is_sent_once_and_then_needs_a_human(rig: Rig) -> None:
+    rig.start()
+    trials = [trial for trial in settled_trials(rig, CLAMPED) if trial.kind != "write-only"]
+    for trial in trials:
+        rig.emulators.set_knobs(trial.provider, trial.endpoint_id, clamp_replicas=CLAMP)
+        if trial.trouble.fault:
+            rig.emulators.add_fault(trial.fault())
+        rig.apply(trial.name, trial.spec(CLAMP))
+    wait_for_all(rig, [trial.name for trial in trials], "Stalled", "True", "NotConverging")
+    time.sleep(SETTLE + REST)
+    for trial in trials:
+        resource = rig.get(trial.name)
+        assert condition(resource, "Synced") == condition(resource, "Ready") == ("False", "NotConverging")
+        assert resource["status"]["applied"]["observed"] == {"scaling.maxReplicas": str(CLAMP)}
+        assert_all_different(rig.mutations(trial.endpoint_id), 2)
+        rig.apply(trial.name, trial.spec(1))
+    wait_for_all(rig, [trial.name for trial in trials])
+    for trial in trials:
+        assert_all_different(rig.mutations(trial.endpoint_id), 3)
+
+
+ONE_BY_ONE = [
+    Trouble("nothing"),
+    Trouble("reset after the commit", Fault(delivery="reset")),
+    Trouble("reset before the commit", Fault(commit="never", delivery="reset"), sent=2),
+]
+BURST = 4
+
+
+def test_two_operators_at_once_make_one_version_for_each_change(rig: Rig) -> None:
+    for process in [rig.start(wait=False), rig.start(wait=False)]:
+        wait_for(partial(rig._is_working, process), what="both to work", log=process.log)
+    trials = settled_trials(rig, [Trouble("two operators")])
+    for step, trouble in enumerate(ONE_BY_ONE, start=1):
+        for trial in trials:
+            trial.trouble, trial.step = trouble, step
+            if trouble.fault:
+                rig.emulators.add_fault(trial.fault())
+        change(rig, trials)
+        seen = wait_for_all(rig, [trial.name for trial in trials])
+        for trial in trials:
+            updates = [update for update in rig.mutations(trial.endpoint_id) if update.at > trial.began]
+            committed = sum(update.committed for update in updates)
+            table([(trial.kind, f"two operators, {trouble.name}", len(updates), committed, took(trial, seen))])
+            assert (len(updates), committed) == (trouble.sent, 1)
+    changes_faster_than_they_can_follow_end_in_the_last(rig, trials)
+
+
+def changes_faster_than_they_can_follow_end_in_the_last(rig: Rig, trials: list[Trial]) -> None:
+    before = {trial.name: rig.committed(trial.endpoint_id) for trial in trials}
+    for _ in range(BURST):
+        for trial in trials:
+            trial.step += 1
+        change(rig, trials)
+    wait_for_all(rig, [trial.name for trial in trials])
+    time.sleep(SETTLE + REST)
+    for trial in trials:
+        updates = [update for update in rig.mutations(trial.endpoint_id) if update.committed]
+        assert 1 <= len(updates) - before[trial.name] <= BURST
+        assert_all_different(updates, len(updates))
+        resource = rig.get(trial.name)
+        assert resource["status"]["applied"]["generation"] == resource["metadata"]["generation"]
+
+
+def assert_all_different(updates: list[Entry], count: int) -> None:
+    """So many updates, all committed, no two of which carry the same change."""
+    assert [update.committed for update in updates] == [True] * count
+    changes = {repr({key: value for key, value in each.body.items() if key != "newVersionComment"}) for each in updates}
+    assert len(changes) == count
