@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from rig import PATIENCE, Rig, condition, wait_for
+from inference_operator.playground.controlplane import ControlPlane
+from inference_operator.playground.emulators.control import EmulatorControl
+from rig import PATIENCE, Rig, condition, rigged, wait_for
 
 Finding = tuple[str, str] | None
 """Status and reason of a condition; None where the resource has no such condition."""
@@ -52,9 +55,24 @@ def conditions(rig: Rig, kind: str) -> dict[str, Finding]:
     return {resource["metadata"]["name"]: condition(resource, kind) for resource in rig.list()}
 
 
-def table(rows: Iterable[Iterable[object]]) -> None:
-    """Print rows in columns, for people who run the tests with `-s`."""
-    lines = [[str(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())  # noqa: T201 - the table is the point
+def message(resource: Mapping[str, Any], kind: str) -> str:
+    """What a condition says to people."""
+    return next(str(found["message"]) for found in resource["status"]["conditions"] if found["type"] == kind)
+
+
+def patient_operator(plane: ControlPlane, emulators: EmulatorControl, folder: Path) -> Iterator[Rig]:
+    """A rig whose operator looks once a minute: whatever it sends earlier has another reason than the time.
+
+    The providers echo the key in whatever they refuse; afterwards nobody may have shown it.
+    """
+    providers = [name for name in emulators.urls() if name != "control"]
+    with rigged(plane, emulators, folder) as rig:
+        for provider in providers:
+            emulators.set_knobs(provider, echo_headers=True)
+        try:
+            rig.start(poll_seconds=60)
+            yield rig
+            assert rig.secrets_shown() == []
+        finally:
+            for provider in providers:
+                emulators.set_knobs(provider, echo_headers=False)

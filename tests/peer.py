@@ -49,6 +49,9 @@ class Peer:
     ends: list[str] = field(default_factory=list)
     """How each connection ended: `reset` or `closed` by the client."""
 
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once a connection has ended."""
+
     def answer(self, *chunks: bytes) -> None:
         """Answer every request with these bytes and keep the connection."""
 
@@ -72,6 +75,7 @@ class Peer:
         except ConnectionResetError:
             self.ends.append("reset")
         finally:
+            self.ended.set()
             writer.transport.abort()
 
 

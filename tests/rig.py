@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,7 +80,7 @@ class Process:
     @property
     def address(self) -> str:
         """Where its metrics are served."""
-        return wait_for(self._address, what="the address of the metrics")
+        return str(wait_for(self._address, what="the address of the metrics"))
 
     def _address(self) -> str | None:
         for line in self.log.read_text().splitlines():
@@ -204,7 +204,7 @@ class Rig:
         answer.raise_for_status()
         return dict(answer.json())
 
-    def list(self) -> list[dict[str, Any]]:
+    def list(self) -> Sequence[dict[str, Any]]:
         answer = self.api.get(self.path)
         answer.raise_for_status()
         return list(answer.json()["items"])
@@ -222,14 +222,15 @@ class Rig:
             met = found is not None and found[0] == status and reason in {None, found[1]}
             return resource if met and (current or status != "True") else None
 
-        return wait_for(
+        found: dict[str, Any] = wait_for(
             reached,
             what=f"{name} {kind}={status}/{reason}",
             log=self.processes[-1].log if self.processes else None,
             state=lambda: self.get(name).get("status"),
         )
+        return found
 
-    def operator_writes(self) -> list[audit.Write]:
+    def operator_writes(self) -> Sequence[audit.Write]:
         """What operators have written in this namespace, Events and Leases apart."""
         audit.settle(self.plane)
         return [
@@ -246,14 +247,14 @@ class Rig:
         self.emulators.create_endpoint(provider, endpoint_id, self.namespace, spec=spec)
         return endpoint_id
 
-    def mutations(self, endpoint_id: str) -> list[Entry]:
+    def mutations(self, endpoint_id: str) -> Sequence[Entry]:
         return self.emulators.mutations(endpoint_id)
 
     def committed(self, endpoint_id: str) -> int:
         """How many changes took effect, those of others apart."""
         return sum(entry.committed for entry in self.mutations(endpoint_id))
 
-    def secrets_shown(self) -> list[str]:
+    def secrets_shown(self) -> Sequence[str]:
         """Places that show the token although nobody may see it."""
         shown = [f"log {process.log}" for process in self.processes if self.token in process.log.read_text()]
         paths = (self.path, f"/apis/events.k8s.io/v1/namespaces/{self.namespace}/events")

@@ -8,9 +8,7 @@ from typing import Any
 
 import audit
 from inference_operator.api.names import PLURAL
-from rig import QUICK, Rig
-
-POLL_SECONDS = float(QUICK["poll-seconds"])
+from rig import Rig
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ def show(title: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> No
     lines = [[str(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     text = "\n".join(f"  {_row(line, widths)}" for line in lines)
-    print(f"\n{title}\n{text}")  # noqa: T201 - the figures are what these tests are read for
+    print(f"\n{title}\n{text}")
 
 
 def _row(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -47,6 +47,9 @@ OK, RESTART = 0, 1
 WATCHED_SECRETS_KEEP_SECONDS = 600.0
 """How long a watched Secret is believed without an event; bounds what a missed event can do."""
 
+UNWATCHED_SECRETS_SHARE = 0.1
+"""How much of a poll an unwatched Secret is believed: every poll reads it anew, and many resources share a read."""
+
 MAX_WATCH_SILENCE_SECONDS = 900.0
 """A watch is renewed well within this time; a longer silence means that nobody is watching any more."""
 
@@ -184,7 +187,7 @@ async def _compose(settings: Settings, drivers: Mapping[str, Driver], stack: Asy
     watched = settings.secrets == "watch"
     secrets = Secrets(
         api,
-        keep_seconds=WATCHED_SECRETS_KEEP_SECONDS if watched else settings.poll_seconds,
+        keep_seconds=WATCHED_SECRETS_KEEP_SECONDS if watched else settings.poll_seconds * UNWATCHED_SECRETS_SHARE,
         referenced=lambda key: bool(store.dependents(key)),
     )
     intake = Intake(store, secrets, queue)

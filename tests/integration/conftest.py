@@ -8,10 +8,10 @@ import pytest
 from inference_operator.playground.controlplane import ControlPlane
 from inference_operator.playground.emulators.control import EmulatorControl
 from inference_operator.playground.emulators.process import emulator_process
-from planes import control_plane, pytest_collection_finish
+from planes import control_plane, programs, pytest_collection_finish
 from rig import Rig, rigged
 
-__all__ = ["control_plane", "emulators", "pytest_collection_finish", "rig"]
+__all__ = ["control_plane", "emulators", "programs", "pytest_collection_finish", "rig"]
 
 
 @pytest.fixture(scope="session")

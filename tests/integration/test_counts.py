@@ -13,9 +13,11 @@ import pytest
 from inference_operator.playground.controlplane import ControlPlane
 from inference_operator.playground.emulators.control import EmulatorControl
 from rig import Rig, rigged, spec_of
-from tally import POLL_SECONDS, Cost, Meter, show
+from tally import Cost, Meter, show
 
 PROVIDERS = ("friendli", "novita")
+POLL_SECONDS = 0.5
+FLAGS: dict[str, Any] = {"poll_seconds": POLL_SECONDS, "drift_seconds": 1, "scale_interval_seconds": 0.001}
 COLUMNS = ("changes", "mutations", "per change", "writes", "per change", "Events", "Lease")
 ENGINE = {"tokenizerSkipSpecialTokens": True, "tokenizerAddSpecialTokens": True, "maxInputLength": 4096}
 ENVS = [{"name": "HF_HOME", "value": "/data"}, {"name": "MODE", "value": "fast"}]
@@ -51,7 +53,7 @@ def fleet(
     with rigged(control_plane, emulators, tmp_path_factory.mktemp("counts")) as rig:
         specs = {provider: spec_of(provider, rig.endpoint(provider), 1) for provider in PROVIDERS}
         specs["novita"]["novita"] = {"envs": ENVS, "volumeMounts": VOLUMES}
-        rig.start(scale_interval_seconds=0.001)
+        rig.start(**FLAGS)
         made = Fleet(rig, specs)
         for provider in PROVIDERS:
             made.change(provider, {})
@@ -125,7 +127,7 @@ def test_a_restart_costs_nothing(fleet: Fleet) -> None:
     assert fleet.rig.processes[-1].terminate() == 0
     stopped = meter.spent()
     reads = len(fleet.rig.emulators.reads())
-    fleet.rig.start(scale_interval_seconds=0.001)
+    fleet.rig.start(**FLAGS)
     cost = _after_rest(meter)
     looks = len(fleet.rig.emulators.reads()) - reads
     rows = [_row("stop", 0, stopped), _row("start", 0, cost)]

@@ -14,6 +14,7 @@ import pytest
 from friendli_cases import ADVANCED, SPEC, spec
 from inference_operator.api.spec import InferenceEndpointSpec
 from inference_operator.core.compare import differences
+from inference_operator.core.credentials import credentials_from
 from inference_operator.core.model import Desired, EndpointRef, Look, Observed, Replicas, SecretValues, Snapshot, State
 from inference_operator.errors import (
     Ambiguous,
@@ -30,7 +31,7 @@ from inference_operator.playground.emulators.process import emulator_process
 from inference_operator.providers.friendli import DRIVER
 from inference_operator.providers.friendli.driver import FriendliConnection
 from inference_operator.providers.friendli.options import FriendliOptions
-from inference_operator.providers.transport import Transport, TransportSettings, credentials_from
+from inference_operator.providers.transport import Transport, TransportSettings
 
 TOKEN = "flp_Zq8xW3vT6yLm0PnRb5Kd"
 TEAM = "team-1"

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from fleet import table, wait_for_all
+from fleet import wait_for_all
 from inference_operator.playground.emulators.faults import Fault
 from inference_operator.playground.emulators.ledger import Entry
 from rig import QUICK, Rig, condition, spec_of, wait_for
+from tally import show
 
 SETTLE = float(QUICK["settle-seconds"])
 REST = 1.5
@@ -54,6 +55,9 @@ LOST = [
     Trouble("200 with a JSON list", Fault(json=[])),
 ]
 ANSWERED = [Trouble("nothing"), Trouble("reads lag by 2 s", knobs={"read_lag_seconds": 2.0})]
+
+
+HEADER = ("provider and case", "sent", "committed", "until Synced", "Synced")
 
 
 @dataclass
@@ -116,15 +120,15 @@ def took(trial: Trial, seen: dict[str, float]) -> str:
 def verdicts(rig: Rig, trials: list[Trial], seen: dict[str, float]) -> dict[tuple[str, str], Any]:
     """For each case: updates sent, updates committed, and Synced; prints them with the time that it took."""
     time.sleep(REST)
-    rows, found = [], {}
+    rows, found = list[tuple[object, ...]](), {}
     for trial in trials:
         updates = rig.mutations(trial.endpoint_id)[1:]
         synced = rig.condition(trial.name, "Synced")
         found[trial.case] = (len(updates), sum(each.committed for each in updates), synced)
-        rows.append((*trial.case, *found[trial.case][:2], took(trial, seen), synced))
+        rows.append((" ".join(trial.case), *found[trial.case][:2], took(trial, seen), "/".join(synced or ())))
         # The status never runs ahead of the provider.
         assert all(each.committed_at < seen[trial.name] for each in updates if each.committed_at)
-    table([("provider", "case", "sent", "committed", "until Synced", "Synced"), *rows])
+    show("One change each", HEADER, rows)
     return found
 
 
@@ -223,7 +227,7 @@ BURST = 4
 def test_two_operators_at_once_make_one_version_for_each_change(rig: Rig) -> None:
     for process in [rig.start(wait=False), rig.start(wait=False)]:
         wait_for(partial(rig._is_working, process), what="both to work", log=process.log)
-    trials = settled_trials(rig, [Trouble("two operators")])
+    trials, rows = settled_trials(rig, [Trouble("two operators")]), list[tuple[object, ...]]()
     for step, trouble in enumerate(ONE_BY_ONE, start=1):
         for trial in trials:
             trial.trouble, trial.step = trouble, step
@@ -234,8 +238,9 @@ def test_two_operators_at_once_make_one_version_for_each_change(rig: Rig) -> Non
         for trial in trials:
             updates = [update for update in rig.mutations(trial.endpoint_id) if update.at > trial.began]
             committed = sum(update.committed for update in updates)
-            table([(trial.kind, f"two operators, {trouble.name}", len(updates), committed, took(trial, seen))])
+            rows.append((" ".join(trial.case), len(updates), committed, took(trial, seen), ""))
             assert (len(updates), committed) == (trouble.sent, 1)
+    show("Two operators, one change after the other", HEADER, rows)
     changes_faster_than_they_can_follow_end_in_the_last(rig, trials)
 
 

@@ -39,9 +39,7 @@ def differences(desired: Desired, snapshot: Snapshot, agrees: Agrees) -> tuple[D
         for path, declared in desired.readable.items()
         if not shows(snapshot, path, declared.value, agrees)
     ]
-    surplus = [
-        Difference(path, None, seen) for path, seen in snapshot.values.items() if _is_surplus(path, desired)
-    ]
+    surplus = [Difference(path, None, seen) for path, seen in snapshot.values.items() if _is_surplus(path, desired)]
     return tuple(sorted(wrong + surplus, key=lambda difference: difference.path))
 
 

@@ -10,7 +10,7 @@ from inference_operator.core.compare import Agrees, Difference
 from inference_operator.core.memory import Memory, age_seconds
 from inference_operator.core.model import Desired, FieldPath, Observed, Snapshot
 from inference_operator.core.schedule import Pace
-from inference_operator.errors import EndpointError
+from inference_operator.errors import CapacityUnavailable, CredentialsRejected, EndpointError, InvalidSpec, NotFound
 
 Inputs = tuple[object, ...]
 """What wakes a refused write when it changes: generation, Secret versions, reapply request."""
@@ -31,9 +31,13 @@ class Policies:
     match: bool = False
 
 
+LASTING = InvalidSpec | CapacityUnavailable | CredentialsRejected | NotFound
+"""What is refused for longer than a poll: only other inputs or much time mend it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A write that was refused; it is not tried again before `until` unless its inputs change."""
+    """A write or a look that was refused; it is not tried again before `until` unless its inputs change."""
 
     error: EndpointError
     inputs: Inputs
@@ -54,6 +58,7 @@ class Recollection:
         uncommitted: Ids of the writes in a row that were judged not committed.
         uncommitted_at: When the last of them was.
         refusal: The last refused write.
+        parked: The last look, if it was refused for longer than a poll.
         busy: The provider refused the last write because it was at work.
         drift: What the last look found, for the rule of two looks.
         drift_since: When that was first found.
@@ -76,6 +81,7 @@ class Recollection:
     uncommitted: tuple[str, ...] = ()
     uncommitted_at: float = 0.0
     refusal: Refusal | None = None
+    parked: Refusal | None = None
     busy: bool = False
     drift: tuple[Difference, ...] = ()
     drift_since: float = 0.0
@@ -103,6 +109,7 @@ class Recollection:
         since = self.drift_since if self.drift and self.drift == drift else begun
         return replace(
             self,
+            parked=None,
             missing_since=None,
             drift=drift,
             drift_since=since,
@@ -147,7 +154,7 @@ class Recollection:
         """The provider refused the write for good, as far as these inputs go."""
         again = self.refusal is not None and self.refusal.inputs == inputs
         attempt = self.refusal.attempt + 1 if again and self.refusal is not None else 0
-        until = now + pace.refused(attempt)
+        until = now + (pace.refused(attempt) if isinstance(error, InvalidSpec) else pace.slow)
         return replace(self, refusal=Refusal(error, inputs, until, attempt), busy=False)
 
 

@@ -22,7 +22,7 @@ SERVER_SECONDS: Final = 300
 INACTIVITY_SECONDS: Final = 70.0
 """A watch on which not even a bookmark came for this long is opened anew; bookmarks come every minute."""
 
-BACKOFFS: Final = (1, 1, 2, 3, *[5] * 60)
+BACKOFFS: Final = (*[1] * 10, *[3] * 10, *[5] * 52)
 """Pauses after a list or watch that failed, five minutes in all; then kopf gives up, and the process ends."""
 
 END_SECONDS: Final = 3.0

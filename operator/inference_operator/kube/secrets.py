@@ -60,8 +60,8 @@ class Secrets:
 
         Args:
             api: The API server.
-            keep_seconds: How old an answer may be that no event has called into question: the poll period without a
-                watch; longer with one, where it only bounds what a missed event can do.
+            keep_seconds: How old an answer may be that no event has called into question: clearly less than a poll
+                without a watch; longer with one, where it only bounds what a missed event can do.
             referenced: Whether any resource refers to a Secret; others are not kept.
             clock: Steady, in seconds.
         """

@@ -30,7 +30,13 @@ LIMIT_SECONDS: Final = 60.0
 """The longest that the samples may take to converge, and after that the edit; a busy machine needs a third of it."""
 
 REST_SECONDS: Final = 3.0
-"""How long nothing may be written at the end; every endpoint is looked at meanwhile."""
+"""How long nothing may be written at the end; long enough for a look at every endpoint."""
+
+ROLLOUT_SECONDS: Final = 5.0
+"""How long a rollout takes for people to watch it; providers need minutes."""
+
+BRIEF_ROLLOUT_SECONDS: Final = 2.0
+"""How long it takes when nobody watches."""
 
 TICK_SECONDS: Final = 0.25
 PIPE_WIDTH: Final = 120
@@ -94,7 +100,8 @@ def _programs(*, exit_when_done: bool) -> list[str]:
 
 
 def _perform(console: Console, *, exit_when_done: bool) -> Outcome:
-    with screen(console) as shown, stage(shown.say) as running:
+    rollout_seconds = BRIEF_ROLLOUT_SECONDS if exit_when_done else ROLLOUT_SECONDS
+    with screen(console) as shown, stage(shown.say, rollout_seconds=rollout_seconds) as running:
         play, failure = Play(running, shown), ""
         try:
             play.perform()
@@ -133,7 +140,7 @@ class Play:
             StageError: The operator has ended.
         """
         due = scenario.expected_writes(edited=False)
-        self._say(f"{len(due)} resources applied; {sum(due.values())} of them need an update of their endpoint")
+        self._say(f"{len(due)} resources applied; {sum(due.values())} updates of their endpoints are due")
         self._until_converged()
         self._require_writes(due)
         self._say(f"All converged after {sum(due.values())} updates, one for each change")
@@ -142,8 +149,8 @@ class Play:
         self._until_converged()
         self._require_writes(scenario.expected_writes(edited=True))
         self._say("Converged again: exactly one more update was sent")
-        self._rest()
-        self._say(f"At rest for {REST_SECONDS:.0f} s: every endpoint was looked at, nothing was written anywhere")
+        looks = self._rest()
+        self._say(f"At rest for {REST_SECONDS:.0f} s: {looks} more reads, and nothing was written anywhere")
 
     def go_on(self) -> None:
         """Show whatever happens until somebody ends it."""
@@ -174,17 +181,17 @@ class Play:
 
     def _require_writes(self, due: dict[str, int]) -> None:
         """Compare what has arrived with what was due, per endpoint."""
-        found = Counter(entry.endpoint_id for entry in self.picture.writes)
+        found = Counter(entry.endpoint_id or "" for entry in self.picture.writes)
         if found != Counter(due):
-            counts = (f"{name}: {found[name]} instead of {due.get(name, 0)}" for name in {**due, **found})
+            counts = (f"{name}: {found[name]} instead of {due.get(name, 0)}" for name in sorted(due.keys() | found))
             raise UnmetError(f"other updates than were due: {', '.join(counts)}")
         refused = [entry for entry in self.picture.writes if not entry.committed]
         if refused:
             raise UnmetError(f"updates were refused: {', '.join(str(entry.errors) for entry in refused)}")
 
-    def _rest(self) -> None:
-        """See that nothing is written: neither to a provider nor to a resource, whose version would change."""
-        before = self._versions()
+    def _rest(self) -> int:
+        """See that nothing is written, neither to a provider nor to a resource; returns how many reads there were."""
+        before, reads = self._versions(), self.picture.read_count
         until = time.monotonic() + REST_SECONDS
         while time.monotonic() < until:
             time.sleep(TICK_SECONDS)
@@ -192,6 +199,7 @@ class Play:
         self._require_writes(scenario.expected_writes(edited=True))
         if self._versions() != before:
             raise UnmetError("a resource was written to although nothing had changed")
+        return self.picture.read_count - reads
 
     def _versions(self) -> list[str]:
         return [each.resource_version for each in self.picture.rows]
@@ -231,10 +239,11 @@ def _print(console: Console, outcome: Outcome) -> None:
     console.print()
     converged = sum(each.converged for each in picture.rows)
     counts = f"{len(picture.writes)} provider writes, {picture.read_count} provider reads."
+    if outcome.failure:
+        print_line(console, f"The end of the operator's log:\n{outcome.log}\n")
     print_line(console, f"{converged} of {len(picture.rows)} resources converged; {counts}")
     if outcome.failure:
         print_line(console, f"Failed: {outcome.failure}")
-        print_line(console, f"The end of the operator's log:\n{outcome.log}")
 
 
 def _words(error: Exception) -> str:

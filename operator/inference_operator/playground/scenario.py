@@ -25,9 +25,6 @@ EDIT: Final = MappingProxyType({"versionComment": "up to six replicas", "scaling
 
 EDIT_IN_WORDS: Final = "maxReplicas from 3 to 6, and a versionComment"
 
-ROLLOUT_SECONDS: Final = 4.0
-"""How long a change takes to reach the replicas; providers need minutes."""
-
 _SAMPLES: Final = Path(__file__).with_name("samples")
 _ACCOUNT: Final = "demo"
 _KEY_BYTES: Final = 24
@@ -79,12 +76,12 @@ def expected_writes(*, edited: bool) -> dict[str, int]:
     return {part.endpoint_id: part.writes + (edited and part.sample == EDITED) for part in PARTS}
 
 
-def set_up_providers(control: EmulatorControl) -> dict[str, str]:
-    """Create an account with all endpoints; returns its API key at each provider."""
+def set_up_providers(control: EmulatorControl, *, rollout_seconds: float) -> dict[str, str]:
+    """Create an account with all endpoints, whose rollouts take so long; returns its API key at each provider."""
     keys = {"friendli": f"flp_{secrets.token_urlsafe(_KEY_BYTES)}", "novita": f"sk_{secrets.token_urlsafe(_KEY_BYTES)}"}
     control.add_account(_ACCOUNT, list(keys.values()))
     for provider in keys:
-        control.set_knobs(provider, rollout_seconds=ROLLOUT_SECONDS)
+        control.set_knobs(provider, rollout_seconds=rollout_seconds)
     for part in PARTS:
         provider = part.manifest["spec"]["provider"]
         control.create_endpoint(provider, part.endpoint_id, _ACCOUNT, spec=part.spec)

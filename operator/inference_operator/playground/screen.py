@@ -12,7 +12,7 @@ from rich.text import Text
 
 from inference_operator.playground.view import Picture, calls_table, resources_table, sentence
 
-LEAST_CALLS: Final = 5
+LEAST_CALLS: Final = 2
 """Calls that are shown on the smallest terminal."""
 
 LATEST_LINES: Final = 3
@@ -76,14 +76,15 @@ class LiveScreen:
     def _blocks(self) -> Iterator[RenderableType]:
         picture, blank = self._picture, Text()
         story = self._story[-LATEST_LINES:] if picture.rows else self._story
-        yield from (Text(line, style="bold") for line in story)
+        yield from (Text(line, style="bold" if line is story[-1] else "dim") for line in story)
         if not picture.rows:
             return
         yield blank
         yield resources_table(picture.rows)
         yield blank
-        room = self.live.console.height - len(story) - len(picture.rows) - len(self._invitation) - _HEADINGS
-        yield calls_table(picture, limit=max(room, LEAST_CALLS), since=self._began)
+        width, height = self.live.console.size
+        room = height - len(story) - len(picture.rows) - len(self._invitation) - _HEADINGS
+        yield calls_table(picture, limit=max(room, LEAST_CALLS), width=width, since=self._began)
         yield blank
         yield from (Text(line, style="cyan") for line in self._invitation)
 

@@ -79,8 +79,12 @@ class Stage:
 
 
 @contextmanager
-def stage(say: Say) -> Iterator[Stage]:
+def stage(say: Say, *, rollout_seconds: float) -> Iterator[Stage]:
     """Start the emulators, the control plane with the custom resource definition, and the operator.
+
+    Args:
+        say: Is told of each part that has started.
+        rollout_seconds: How long a change takes to reach the replicas.
 
     Raises:
         StageError: The emulators did not start.
@@ -88,13 +92,14 @@ def stage(say: Say) -> Iterator[Stage]:
         ControlPlaneError: The control plane did not start.
         ClusterError: It refused what was installed.
     """
+    say("Starting a control plane, emulated providers and the operator")
     with ExitStack() as stack:
         group = stack.enter_context(ProcessGroup())
         emulators = group.spawn(_python("inference_operator.playground.emulators", "--json"), stdout=subprocess.PIPE)
         plane, cluster = _control_plane(stack, say)
         urls = _origins(emulators)
         providers = stack.enter_context(EmulatorControl(urls.pop("control")))
-        keys = scenario.set_up_providers(providers)
+        keys = scenario.set_up_providers(providers, rollout_seconds=rollout_seconds)
         say("Emulated providers: " + ", ".join(f"{name} {url}" for name, url in urls.items()))
         log = plane.folder / "operator.log"
         operator = _operator(group, plane.kubeconfig_of(OPERATOR_USER), urls, log)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from rich.table import Column, Table
 from rich.text import Text
@@ -12,6 +12,9 @@ from inference_operator.playground.emulators.ledger import Entry
 
 LATEST_READS: Final = 2
 """Reads that are shown below the writes; there are many, and they are all alike."""
+
+CALLS_WIDTH: Final = 108
+"""Characters that the longest call takes."""
 
 _STYLES: Final = MappingProxyType(
     {
@@ -107,37 +110,44 @@ class Picture:
 def resources_table(rows: Sequence[Row]) -> Table:
     """The resources, one in each row."""
     table = _table(
-        *(Column(name, no_wrap=True) for name in ("Name", "Provider", "State")),
-        *(Column(name, no_wrap=True, justify="right") for name in ("Replicas", "Version")),
-        *(Column(name, no_wrap=True) for name in ("Synced", "Ready")),
-        Column("Reason", no_wrap=True, overflow="ellipsis"),
+        _column("Name", 10),
+        _column("Provider", 8),
+        _column("State", 8),
+        _column("Replicas", 8, justify="right"),
+        _column("Version", 7, justify="right"),
+        _column("Synced", 7),
+        _column("Ready", 7),
+        Column("Reason"),
     )
     for each in rows:
         cells = (each.name, each.provider, each.state, each.replicas, each.version, each.synced, each.ready)
-        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in cells), each.reason)
+        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in cells), _cut(each.reason))
     return table
 
 
-def calls_table(picture: Picture, *, limit: int, since: float) -> Table:
+def calls_table(picture: Picture, *, limit: int, width: int, since: float) -> Table:
     """The latest calls: writes, and below them a few reads.
 
     Args:
         picture: What to show.
         limit: Rows, at most.
+        width: Characters that there are; paths give way when they are few.
         since: The moment that times count from, monotonic seconds.
     """
-    reads = picture.reads[-LATEST_READS:]
-    writes = picture.writes[-max(limit - len(reads), 1) :]
+    count = min(LATEST_READS, limit // 3)  # where there is room for few calls, they are writes
+    reads = picture.reads[max(len(picture.reads) - count, 0) :]
+    writes = picture.writes[-max(limit - count, 1) :]
     table = _table(
-        Column("Time", no_wrap=True, justify="right"),
-        Column("Provider", no_wrap=True),
-        Column("Call", no_wrap=True),
-        Column("Path", no_wrap=True, overflow="ellipsis"),
-        Column("Endpoint", no_wrap=True),
-        Column("Status", no_wrap=True, justify="right"),
-        Column("Version", no_wrap=True, justify="right"),
+        _column("Time", 7, justify="right"),
+        _column("Provider", 8),
+        _column("Call", 4),
+        Column("Path", ratio=1),
+        _column("Endpoint", 14),
+        _column("Status", 6, justify="right"),
+        _column("Version", 7, justify="right"),
         title=f"Provider calls: {len(picture.writes)} writes, {picture.read_count} reads",
     )
+    table.width = min(width, CALLS_WIDTH)
     for entry in (*writes, *reads):
         table.add_row(*_cells(entry, since), style="" if entry.mutates else "dim")
     return table
@@ -156,11 +166,21 @@ def _cells(entry: Entry, since: float) -> tuple[str | Text, ...]:
         f"{entry.at - since:.1f} s",
         entry.provider,
         entry.method,
-        entry.path.partition("?")[0],
+        _cut(entry.path.partition("?")[0]),
         entry.endpoint_id or "",
         status,
         "" if entry.version is None else str(entry.version),
     )
+
+
+def _column(name: str, width: int, *, justify: Literal["left", "right"] = "left") -> Column:
+    """A column that keeps its width while what it shows changes, so that nothing jumps."""
+    return Column(name, no_wrap=True, min_width=width, justify=justify)
+
+
+def _cut(text: str) -> Text:
+    """What gives way when the terminal is too narrow; its column may shrink because it is not `no_wrap` itself."""
+    return Text(text, no_wrap=True, overflow="ellipsis")
 
 
 def _table(*columns: Column, title: str | None = None) -> Table:

@@ -12,6 +12,7 @@ import math
 import re
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -24,7 +25,7 @@ from inference_operator.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
 MAX_TEXT = 256
@@ -195,6 +196,21 @@ def _complaint(error: dict[str, Any]) -> str:
     return ": ".join(part for part in (place, what if isinstance(what, str) else "") if part)
 
 
+CURES: Mapping[type[EndpointError], str] = MappingProxyType(
+    {
+        CredentialsRejected: "The key is not valid for this; check it in its Secret.",
+        NotFound: "The endpoint does not exist, or this key cannot see it.",
+        Throttled: "This key calls too often.",
+    }
+)
+"""What people should make of a refusal that the provider's words alone do not explain."""
+
+
+def cured(error: type[EndpointError], message: str) -> EndpointError:
+    """The error that a refusal means, its message ending in what to make of it."""
+    return error(f"{message.rstrip('.')}. {CURES[error]}" if error in CURES else message)
+
+
 def refusal(who: str, status: int, said: str, *, write: bool) -> EndpointError:
     """What a complete 4xx means where the provider gives it no meaning of its own.
 
@@ -207,11 +223,11 @@ def refusal(who: str, status: int, said: str, *, write: bool) -> EndpointError:
     message = f"{who}: {answered(status, said)}"
     match status:
         case 401 | 403:
-            return CredentialsRejected(f"{message}. The key is not valid for this; check it in its Secret.")
+            return cured(CredentialsRejected, message)
         case 404:
-            return NotFound(f"{message}. The endpoint does not exist, or this key cannot see it.")
+            return cured(NotFound, message)
         case 429:
-            return Throttled(f"{message}. This key calls too often.")
+            return cured(Throttled, message)
         case _:
             return InvalidSpec(message, maybe_busy=write and status in {400, 409})
 

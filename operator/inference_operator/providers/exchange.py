@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, Final
 
-import httpcore
 import httpx
 
 from inference_operator import __version__
@@ -25,6 +24,8 @@ from inference_operator.providers.answers import Answer, NoAnswer, retry_after
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import httpcore
 
 MAX_BODY: Final = 1 << 20
 """Bytes of a body, as sent and as decoded."""
@@ -41,6 +42,17 @@ HEADERS: Final = {
 
 GZIP_OR_ZLIB: Final = 47
 """`wbits` of a decompressor that recognises both."""
+
+
+CLAUSES: Final[tuple[tuple[type[Exception], str], ...]] = (
+    (httpx.ProxyError, "the proxy refused the connection"),
+    (ssl.SSLError, "the TLS connection failed"),
+    (socket.gaierror, "the host name could not be resolved"),
+    (ConnectionRefusedError, "the connection was refused"),
+    (ConnectionResetError, "the connection was reset"),
+    (zlib.error, "an answer that cannot be unpacked"),
+)
+"""What is told of an exception; never its own text."""
 
 
 def trust(ca_file: Path | None) -> ssl.SSLContext:
@@ -225,23 +237,13 @@ class _Body:
 def _why(error: Exception) -> str:
     """A clause for people, made of fixed texts and of what TLS says about certificates."""
     for cause in _causes(error):
-        match cause:
-            case _Unreadable():
-                return str(cause)
-            case ssl.SSLCertVerificationError():
-                return f"the TLS certificate was not accepted ({cause.verify_message})"
-            case ssl.SSLError():
-                return "the TLS connection failed"
-            case socket.gaierror():
-                return "the host name could not be resolved"
-            case ConnectionRefusedError():
-                return "the connection was refused"
-            case ConnectionResetError():
-                return "the connection was reset"
-            case zlib.error():
-                return "an answer that cannot be unpacked"
-            case _:
-                pass
+        if isinstance(cause, _Unreadable):
+            return str(cause)
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"the TLS certificate was not accepted ({cause.verify_message})"
+        for kind, clause in CLAUSES:
+            if isinstance(cause, kind):
+                return clause
     return f"no complete answer ({type(error).__name__})"
 
 

@@ -10,10 +10,9 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import quote
-
-from pydantic import SecretStr
 
 from inference_operator import addresses
 from inference_operator.core.model import Credentials, Json, canonical_json
@@ -42,14 +41,8 @@ from inference_operator.providers.exchange import Exchange, trust
 if TYPE_CHECKING:
     from pathlib import Path
 
-MAX_TOKEN: Final = 4096
-"""Characters of a key; servers refuse headers that are much longer."""
-
 MIN_PAUSE: Final = 1.0
 """Seconds of silence after a 429 that asks for none."""
-
-OK: Final = 200
-REQUEST_TIMEOUT: Final = 408
 
 SEGMENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 
@@ -105,27 +98,6 @@ def segment(value: str) -> str:
             "spec.endpointId must be 1 to 128 letters, digits, '.', '_' or '-', the first a letter or digit"
         )
     return quote(value, safe="")
-
-
-def credentials_from(secret: bytes) -> Credentials:
-    """The key out of a Secret's value, without the white space that people leave around it.
-
-    Raises:
-        CredentialsRejected: It cannot be a key. The message tells nothing of the content; the caller adds
-            the names of the Secret and its key.
-    """
-    value = secret.strip()
-    if not value:
-        raise CredentialsRejected("the value is empty; write the API key")
-    if len(value) > MAX_TOKEN:
-        raise CredentialsRejected(f"the value is longer than {MAX_TOKEN} characters; write the API key alone")
-    if re.match(rb"(authorization\s*:\s*)?bearer\s", value, re.IGNORECASE):
-        raise CredentialsRejected('the value begins with "Bearer"; write the API key alone, without that word')
-    if not re.fullmatch(rb"[!-~]+", value):
-        raise CredentialsRejected(
-            "the value holds white space or characters that are not printable ASCII; write the API key alone"
-        )
-    return Credentials(SecretStr(value.decode("ascii")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +215,7 @@ class Channel:
         document = decode(result.content)
         if _is_success(call, result, document):
             return document or {}
-        if _is_class(result.status, 4) and result.status != REQUEST_TIMEOUT:
+        if _is_class(result.status, 4) and result.status != HTTPStatus.REQUEST_TIMEOUT:
             return self._refused(call, result, document)
         said = words(document, self._redaction())
         if _is_class(result.status, 2):
@@ -251,16 +223,17 @@ class Channel:
         return _unclear(call, f"{who}: {answered(result.status, said)}", sent=True)
 
     def _refused(self, call: _Call, answer: Answer, document: Any) -> EndpointError:
-        redaction = self._redaction()
+        redaction, who = self._redaction(), self._name(call)
         error = self.refine(answer.status, document)
-        if error is None or redaction.leaks(error.message):
-            who, said = self._name(call), words(document, redaction)
-            error = refusal(who, answer.status, said, write=call.is_write)
-        if not isinstance(error, Throttled):
-            return error
-        silence = max(error.retry_after, answer.retry_after)
-        self.budget.pause(max(silence, MIN_PAUSE))
-        return Throttled(error.message, retry_after=silence)
+        if error is None:
+            error = refusal(who, answer.status, words(document, redaction), write=call.is_write)
+        elif redaction.leaks(error.message):
+            error.message = f"{who}: {answered(answer.status, '')}"
+            error.args = (error.message,)
+        if isinstance(error, Throttled):
+            error.retry_after = max(error.retry_after, answer.retry_after)
+            self.budget.pause(max(error.retry_after, MIN_PAUSE))
+        return error
 
     def _redaction(self) -> Redaction:
         return Redaction(self.credentials.token.get_secret_value())
@@ -271,7 +244,7 @@ class Channel:
 
 def _is_success(call: _Call, answer: Answer, document: Any) -> bool:
     if not call.is_write:
-        return answer.status == OK and isinstance(document, dict)
+        return answer.status == HTTPStatus.OK and isinstance(document, dict)
     if not _is_class(answer.status, 2):
         return False
     return isinstance(document, dict) or (call.empty_is_success and not answer.content.strip())

@@ -29,7 +29,7 @@ from inference_operator.core.port import (
 from inference_operator.core.report import View
 from inference_operator.core.rollouts import Rollouts
 from inference_operator.core.schedule import Pace
-from inference_operator.core.situation import Inputs, Recollection
+from inference_operator.core.situation import LASTING, Inputs, Recollection, Refusal
 from inference_operator.core.write import Committed
 from inference_operator.errors import CapacityUnavailable, EndpointError, InvalidSpec, SecretMissing, Unavailable
 from inference_operator.reconcile.look import Lookout
@@ -144,6 +144,8 @@ class Reconciler:
         try:
             resolved = await resolve(work.resource, wanted, self._secrets, self._connector, fresh=fresh)
             inputs = resolved.inputs
+            if (parked := self._parked(work, inputs)) is not None:
+                return await self._unseen(work, parked)
             sight, decided = await self._lookout.look_and_decide(work, resolved)
             if isinstance(decided.action, Send):
                 if self._options.reread_secrets and not fresh and await self._secrets_moved(work, wanted, resolved):
@@ -230,7 +232,7 @@ class Reconciler:
         if await self._is_busy(work, resolved, error):
             recollection, delay = replace(recollection, busy=True), self._pace.transition_poll
             findings = found.of_busy(error)
-        elif isinstance(error, InvalidSpec | CapacityUnavailable):
+        elif isinstance(error, LASTING):
             now = self._clock.now()
             recollection, delay = recollection.refused(error, resolved.inputs, now=now, pace=self._pace), self._poll()
         view = View(sight.observed, (), resolved.desired.unverifiable)
@@ -260,9 +262,22 @@ class Reconciler:
     async def _failed(self, work: Work, error: EndpointError, inputs: Inputs) -> Result:
         """The pass could not look: nothing is sent, what was seen last stays, and the reason is told."""
         log.info("the pass could not look", error=error.message, kind=type(error).__name__)
-        now, recollection = self._clock.now(), work.recollection.failed(inputs)
-        delay = self._delay(recollection, error)
-        grace_left = 0.0
+        recollection = work.recollection.failed(inputs)
+        refusal = Refusal(error, _waking(work, inputs), self._clock.now() + self._delay(recollection, error))
+        recollection = replace(recollection, parked=refusal if isinstance(error, LASTING) else None)
+        return await self._unseen(replace(work, recollection=recollection), refusal)
+
+    def _parked(self, work: Work, inputs: Inputs) -> Refusal | None:
+        """Why the provider is not asked again yet; None where it may be."""
+        parked = work.recollection.parked
+        if parked is None or parked.inputs != _waking(work, inputs) or self._clock.now() >= parked.until:
+            return None
+        return parked
+
+    async def _unseen(self, work: Work, refusal: Refusal) -> Result:
+        """Tell why nothing is seen; at every poll, because Secrets may change unwatched and what was seen ages."""
+        now, recollection, error = self._clock.now(), work.recollection, refusal.error
+        delay, grace_left = min(refusal.until - now, self._poll()), 0.0
         if isinstance(error, SecretMissing):
             since = now if recollection.missing_since is None else recollection.missing_since
             recollection = replace(recollection, missing_since=since)
@@ -345,6 +360,11 @@ class Reconciler:
 
     def _poll(self) -> float:
         return self._pace.spread(self._pace.poll, self._clock.jitter())
+
+
+def _waking(work: Work, inputs: Inputs) -> Inputs:
+    """What makes a refused look worth repeating: its inputs, and a person who asks for it."""
+    return (*inputs, work.resource.annotations.get(REFRESH_ANNOTATION))
 
 
 def _is_rolling(sight: Sight) -> bool:

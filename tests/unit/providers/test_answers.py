@@ -164,6 +164,7 @@ ECHOES = {
     "hexadecimal": RAW.hex(),
     "hexadecimal in capitals": RAW.hex().upper(),
     **{f"base64 after {n} bytes": base64.b64encode(b"x" * n + RAW + b"yz").decode() for n in range(4)},
+    "the beginning of its base64": base64.b64encode(RAW).decode()[:8],
     "base64 for URLs": base64.urlsafe_b64encode(b"Bearer " + RAW).decode(),
 }
 

@@ -24,9 +24,9 @@ async def seconds(budget: Budget, calls: int) -> float:
 
 
 async def test_a_burst_goes_out_at_once_and_the_rest_at_the_rate() -> None:
-    budget = Budget(rate=50, burst=10)
-    assert await seconds(budget, 10) < 0.1
-    assert 0.15 < await seconds(budget, 10) < 0.6
+    budget = Budget(rate=20, burst=40)
+    assert await seconds(budget, 40) < 1
+    assert 0.4 < await seconds(budget, 10) < 5
 
 
 async def test_a_burst_of_one_serves_reads_and_writes() -> None:
@@ -63,7 +63,7 @@ async def test_a_cancelled_waiter_costs_nobody_a_turn() -> None:
 async def test_a_moment_of_silence_is_sat_out() -> None:
     budget = Budget(rate=1000, burst=10)
     budget.pause(0.2)
-    assert 0.19 < await seconds(budget, 1) < 0.8
+    assert 0.19 < await seconds(budget, 1) < 5
 
 
 async def test_a_longer_silence_is_an_error_at_once() -> None:

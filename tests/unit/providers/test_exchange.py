@@ -69,8 +69,10 @@ async def serving_tls(folder: Path, name: str) -> AsyncIterator[Peer]:
         yield peer
 
 
-async def get(origin: str, ca_file: Path | None, proxy_url: str | None = None) -> Answer | NoAnswer:
-    exchange = Exchange(origin, timeout=1, tls=trust(ca_file), proxy_url=proxy_url)
+async def get(
+    origin: str, ca_file: Path | None, proxy_url: str | None = None, *, seconds: float = 10
+) -> Answer | NoAnswer:
+    exchange = Exchange(origin, timeout=seconds, tls=trust(ca_file), proxy_url=proxy_url)
     try:
         return await exchange.run("GET", "/", headers=HEADERS)
     finally:
@@ -100,7 +102,7 @@ async def test_any_other_certificate_is_not_and_the_key_is_not_sent(
 
 async def test_a_server_without_tls_is_not_spoken_to_in_clear(certificate: Path) -> None:
     async with listening() as peer:
-        result = await get(peer.origin.replace("http:", "https:"), certificate / "right.pem")
+        result = await get(peer.origin.replace("http:", "https:"), certificate / "right.pem", seconds=0.5)
         assert isinstance(result, NoAnswer)
         assert not result.sent
         assert peer.requests == []
@@ -114,7 +116,7 @@ async def test_a_proxy_that_refuses_has_not_seen_the_key() -> None:
         proxy.answer(http(407, b"", "Proxy-Authenticate: Basic"))
         result = await get(REMOTE, None, proxy.origin)
         assert isinstance(result, NoAnswer)
-        assert not result.sent
+        assert (result.sent, result.why) == (False, "the proxy refused the connection")
         assert proxy.requests[0].startswith(b"CONNECT api.provider.example:443 ")
         assert b"flp_" not in b"".join(proxy.requests)
 
@@ -184,9 +186,9 @@ async def test_what_went_into_a_tunnel_may_have_arrived_and_the_tunnel_is_closed
             await asyncio.sleep(60)
 
         peer.answering = stall
-        result = await get(REMOTE, certificate / "remote.pem", proxy_url)
-        assert result == NoAnswer("no complete answer within 1 s", sent=True)
-        await asyncio.sleep(0.1)
+        result = await get(REMOTE, certificate / "remote.pem", proxy_url, seconds=2)
+        assert result == NoAnswer("no complete answer within 2 s", sent=True)
+        await asyncio.sleep(0.2)
     assert ends == ["reset", "reset"]
 
 

@@ -5,12 +5,14 @@ import json
 import traceback
 import zlib
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 import pytest
 
+from inference_operator.core.credentials import credentials_from
 from inference_operator.errors import (
     Ambiguous,
     CapacityUnavailable,
@@ -22,11 +24,12 @@ from inference_operator.errors import (
     Unavailable,
 )
 from inference_operator.providers import exchange
-from inference_operator.providers.transport import Channel, Transport, TransportSettings, credentials_from, segment
+from inference_operator.providers.transport import Channel, Transport, TransportSettings, segment
 from peer import Connection, Peer, http, listening
 
 TOKEN = "flp_Zq8xW3vT6yLm0PnRb5Kd"
-TIMEOUT = 0.5
+HASTE = 0.5
+"""Seconds after which an answer that never comes is given up, in tests about just that."""
 BODY = {"name": "x"}
 
 
@@ -58,9 +61,22 @@ def calls() -> Calls:
 
 @pytest.fixture
 async def transport(calls: Calls) -> AsyncIterator[Transport]:
-    transport = Transport(TransportSettings(request_timeout=TIMEOUT, calls_per_second=1000, calls_burst=1000), calls)
-    yield transport
-    await transport.close()
+    async with closing(Transport(TransportSettings(10, calls_per_second=1000, calls_burst=1000), calls)) as transport:
+        yield transport
+
+
+@pytest.fixture
+async def hasty(calls: Calls) -> AsyncIterator[Transport]:
+    async with closing(Transport(TransportSettings(HASTE, 1000, 1000), calls)) as transport:
+        yield transport
+
+
+@asynccontextmanager
+async def closing(transport: Transport) -> AsyncIterator[Transport]:
+    try:
+        yield transport
+    finally:
+        await transport.close()
 
 
 @pytest.fixture
@@ -297,11 +313,11 @@ BROKEN = [
 
 @pytest.mark.parametrize("answering", BROKEN)
 async def test_an_answer_that_does_not_arrive_whole_leaves_a_write_undecided(
-    answering: Any, channel: Channel, peer: Peer
+    answering: Any, hasty: Transport, peer: Peer
 ) -> None:
-    peer.answering = answering
+    channel, peer.answering = channel_of(hasty, peer.origin), answering
     for call, error in ((read, Unavailable), (write, Ambiguous)):
-        async with asyncio.timeout(TIMEOUT + 1):
+        async with asyncio.timeout(HASTE + 5):
             with pytest.raises(EndpointError) as caught:
                 await call(channel)
         assert type(caught.value) is error
@@ -377,10 +393,10 @@ async def test_a_connection_that_is_closed_under_a_write_is_not_tried_again(chan
 
 
 async def test_no_failure_loses_a_connection_for_ever(
-    monkeypatch: pytest.MonkeyPatch, transport: Transport, peer: Peer
+    monkeypatch: pytest.MonkeyPatch, hasty: Transport, peer: Peer
 ) -> None:
     monkeypatch.setattr(exchange, "LIMITS", httpx.Limits(max_connections=1))
-    channel = channel_of(transport, peer.origin)
+    channel = channel_of(hasty, peer.origin)
     for answering in BROKEN:
         peer.answering = answering
         with pytest.raises(Unavailable):
@@ -415,10 +431,10 @@ async def test_an_unknown_host_proves_that_nothing_was_sent(
 
 
 async def test_a_write_that_waits_in_vain_for_a_connection_was_not_sent(
-    monkeypatch: pytest.MonkeyPatch, transport: Transport, peer: Peer
+    monkeypatch: pytest.MonkeyPatch, hasty: Transport, peer: Peer
 ) -> None:
     monkeypatch.setattr(exchange, "LIMITS", httpx.Limits(max_connections=1))
-    channel, peer.answering = channel_of(transport, peer.origin), stall
+    channel, peer.answering = channel_of(hasty, peer.origin), stall
     blocking = asyncio.create_task(read(channel))
     await peer.arrived.wait()
     monkeypatch.setattr(channel.exchange, "_timeout", 0.1)
@@ -448,14 +464,11 @@ async def test_cancelling_a_write_is_passed_on_and_told(channel: Channel, peer: 
     assert await write(channel) == {"a": 1}
 
 
-async def test_a_connection_that_was_given_up_is_reset(channel: Channel, peer: Peer) -> None:
-    async def answer_nothing(*_: Any) -> None:
-        return
-
-    peer.answering = answer_nothing
+async def test_a_connection_that_was_given_up_is_reset(hasty: Transport, peer: Peer) -> None:
     with pytest.raises(Ambiguous):
-        await write(channel)
-    await asyncio.sleep(0.05)
+        await write(channel_of(hasty, peer.origin))
+    async with asyncio.timeout(5):
+        await peer.ended.wait()
     assert peer.ends == ["reset"]
 
 
@@ -501,6 +514,7 @@ async def test_a_provider_that_echoes_the_key_is_not_quoted(echo: str, transport
         with pytest.raises(EndpointError) as caught:
             await (write(channel) if status != 429 else read(channel))
         assert_clean(caught.value)
+        assert type(caught.value) is COMPLETE[str(status)][1 if status == 429 else 2]
         assert echo not in caught.value.message
         assert "you sent" not in caught.value.message
 
@@ -545,17 +559,16 @@ async def test_a_refinement_can_tell_throttling_too(transport: Transport, peer: 
 
 
 async def test_a_reserved_write_does_not_wait_for_the_budget(peer: Peer, calls: Calls) -> None:
-    transport = Transport(TransportSettings(request_timeout=TIMEOUT, calls_per_second=0.5, calls_burst=1), calls)
-    channel = channel_of(transport, peer.origin)
-    peer.answer(http(200, GOOD))
-    await channel.reserve_write()
-    async with asyncio.timeout(TIMEOUT):
-        await write(channel)
-    waiting = asyncio.create_task(write(channel))  # the reservation is used up
-    await asyncio.sleep(0.2)
-    assert len(peer.requests) == 1
-    waiting.cancel()
-    await transport.close()
+    async with closing(Transport(TransportSettings(10, calls_per_second=0.05, calls_burst=1), calls)) as transport:
+        channel = channel_of(transport, peer.origin)
+        peer.answer(http(200, GOOD))
+        await channel.reserve_write()
+        async with asyncio.timeout(5):
+            await write(channel)
+        waiting = asyncio.create_task(write(channel))  # the reservation is used up
+        await asyncio.sleep(0.2)
+        assert len(peer.requests) == 1
+        waiting.cancel()
 
 
 async def test_a_silence_that_begins_after_the_reservation_refuses_the_write(channel: Channel, peer: Peer) -> None:

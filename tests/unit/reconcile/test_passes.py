@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from inference_operator.api.names import REAPPLY_ANNOTATION, SUSPEND_ANNOTATION
+from inference_operator.api.names import REAPPLY_ANNOTATION, REFRESH_ANNOTATION, SUSPEND_ANNOTATION
 from inference_operator.errors import (
     Ambiguous,
     CapacityUnavailable,
@@ -458,10 +458,96 @@ async def test_a_spec_that_comes_to_ask_for_what_is_there_sends_nothing(world: W
     assert (world.updates, world.condition(UID, "Synced")) == (1, ("True", "Applied"))
 
 
-async def test_a_spec_that_goes_back_before_reads_show_the_change_is_sent(world: World) -> None:
-    world.account.lag = 4
-    for size in (2, 1):
-        world.server.apply("a", spec(memory={"size": size}))
-        await world.settle(UID, 20)
+async def test_a_spec_that_goes_back_while_reads_may_be_stale_is_sent(world: World) -> None:
+    world.server.apply("a", spec(memory={"size": 2}))
+    await world.run(UID)
+    stale = world.account.endpoints["ep-1"]
+    stale.visible, stale.lagging = 1, 3
+    world.server.apply("a", spec(memory={"size": 1}))
     await world.settle(UID, 100)
-    assert (world.updates, world.account.endpoints["ep-1"].versions[-1]["memory.size"]) == (2, 1)
+    assert (world.updates, stale.versions[-1]["memory.size"]) == (2, 1)
+
+
+def refuse(world: World, operation: str, error: Exception) -> None:
+    """Every call from now on."""
+    done = sum(call.operation == operation for call in world.account.calls)
+    world.account.faults |= {
+        (operation, number): Fault(error)  # type: ignore[arg-type]
+        for number in range(done + 1, done + 500)
+    }
+
+
+@pytest.mark.parametrize("operation", [OBSERVE, UPDATE])
+async def test_a_refused_key_is_tried_slowly_and_a_new_one_within_a_poll(world: World, operation: str) -> None:
+    world.server.apply("a", spec(memory={"size": 2}))
+    refuse(world, operation, CredentialsRejected("HTTP 401"))
+    assert 0 < (await world.run(UID) or 0) <= 1.1 * world.pace.poll
+    assert world.condition(UID, "Stalled") == ("True", "CredentialsRejected")
+    tried = [call.operation for call in world.account.calls].count(operation)
+    await world.settle(UID, 4 * world.pace.poll)
+    assert 0 < (await world.run(UID) or 0) <= 1.1 * world.pace.poll
+    assert [call.operation for call in world.account.calls].count(operation) == tried
+    await world.settle(UID, 2 * world.pace.poll)
+    assert [call.operation for call in world.account.calls].count(operation) == tried + 1
+    world.account.faults.clear()
+    world.server.secret("key", token="flp_new")
+    await world.settle(UID, 1.1 * world.pace.poll)
+    assert (world.versions(), world.condition(UID, "Synced")) == (1, ("True", "Applied"))
+
+
+async def test_a_missing_secret_is_looked_for_at_every_poll(world: World) -> None:
+    world.server.apply("a", spec(memory={"size": 2}))
+    del world.server.secrets["team", "key"]
+    for _ in range(20):
+        delay = await world.run(UID)
+        assert delay is not None
+        assert delay <= 1.1 * world.pace.poll
+        world.time += delay
+    assert world.condition(UID, "Stalled") == ("True", "CredentialsRejected")
+    world.server.secret("key", token="flp_new")
+    await world.run(UID)
+    assert world.condition(UID, "Synced") == ("True", "Applied")
+
+
+async def test_a_refused_look_is_repeated_when_a_person_asks_for_it(world: World) -> None:
+    world.server.apply("a", spec())
+    refuse(world, OBSERVE, CredentialsRejected("HTTP 403"))
+    await world.run(UID)
+    world.account.faults.clear()
+    await world.run(UID)
+    assert len(world.account.calls) == 1
+    world.server.apply("a", spec(), annotations={REFRESH_ANNOTATION: "now"})
+    await world.run(UID)
+    assert world.condition(UID, "Synced") == ("True", "Matched")
+
+
+async def test_missing_capacity_is_tried_at_one_slow_pace(world: World) -> None:
+    world.server.apply("a", spec(memory={"size": 2}))
+    refuse(world, UPDATE, CapacityUnavailable("no H100 left"))
+    await world.settle(UID, 12 * world.pace.slow)
+    assert 10 <= world.updates <= 13
+    assert world.condition(UID, "Synced") == ("False", "CapacityUnavailable")
+
+
+async def test_ready_is_unknown_once_a_refused_key_has_hidden_the_endpoint_for_three_polls(world: World) -> None:
+    world.server.apply("a", spec())
+    await world.run(UID)
+    refuse(world, OBSERVE, CredentialsRejected("HTTP 401"))
+    await world.settle(UID, 2 * world.pace.poll)
+    assert world.condition(UID, "Ready") == ("True", "Serving")
+    await world.settle(UID, 2 * world.pace.poll)
+    assert world.condition(UID, "Ready") == ("Unknown", "CredentialsRejected")
+
+
+async def test_a_refused_key_is_tried_again_slowly_and_at_once_when_the_secret_changes(world: World) -> None:
+    world.options = Options(reread_secrets=True)
+    world.restart()
+    world.server.apply("a", spec(memory={"size": 2}))
+    for number in range(1, 4):
+        world.account.faults[OBSERVE, number] = Fault(CredentialsRejected("refused"))
+    await world.settle(UID, 2 * world.pace.slow + 10)
+    assert len(world.account.calls) == 3
+    assert world.condition(UID, "Stalled") == ("True", "CredentialsRejected")
+    world.server.secret("key", token="flp_rotated")
+    await world.settle(UID, 1.1 * world.pace.poll)
+    assert world.condition(UID, "Synced") == ("True", "Applied")

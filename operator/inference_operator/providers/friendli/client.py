@@ -6,6 +6,7 @@ Paths and pages are those of Friendli's published `openapi.yaml`; the whole grou
 from __future__ import annotations
 
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pydantic import ValidationError
@@ -28,14 +29,12 @@ PAGE_SIZE: Final = 100
 MAX_PAGES: Final = 200
 """Pages after which a history is taken for endless."""
 
-PAYMENT_REQUIRED: Final = 402
-
 Document = TypeVar("Document", bound=WireModel)
 
 
 def refine(status: int, document: Any) -> EndpointError | None:  # noqa: ARG001 - Friendli's error bodies name no reasons
     """What a refusal means at Friendli beside the general table: only 402, which HTTP reserves for the balance."""
-    if status == PAYMENT_REQUIRED:
+    if status == HTTPStatus.PAYMENT_REQUIRED:
         return CapacityUnavailable(f"{NAME}: HTTP 402. The account's balance or plan does not allow this.")
     return None
 

@@ -22,6 +22,7 @@ from inference_operator.errors import (
     Throttled,
     Unavailable,
 )
+from inference_operator.providers.answers import cured
 from inference_operator.providers.novita.translate import NAME
 from inference_operator.providers.novita.wire import Endpoint, EndpointAnswer, read_limits
 from inference_operator.providers.novita.words import words
@@ -90,7 +91,7 @@ def refine(status: int, document: Any) -> EndpointError | None:
         ({TOO_FAST}, Throttled),
     ):
         if reason in reasons:
-            return error(message)
+            return cured(error, message)
     return None
 
 

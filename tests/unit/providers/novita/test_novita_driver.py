@@ -20,6 +20,7 @@ from inference_operator.errors import (
 from inference_operator.playground.emulators.faults import Fault
 from inference_operator.playground.emulators.server import Emulators
 from inference_operator.playground.emulators.world import World
+from inference_operator.providers.answers import CURES
 from inference_operator.providers.novita.client import refine
 from inference_operator.providers.novita.driver import NovitaConnection, NovitaDriver
 from inference_operator.providers.novita.words import quotes
@@ -112,7 +113,8 @@ def test_a_refusal_means_what_its_reason_says_whatever_its_status(
     error = refine(status, {"code": status, "reason": reason, "message": "no\nway", "metadata": {}})
     assert type(error) is kind
     assert error is not None
-    assert error.message == f"novita: HTTP {status}: {reason}: no way"
+    cure = f". {CURES[kind]}" if kind in CURES else ""
+    assert error.message == f"novita: HTTP {status}: {reason}: no way{cure}"
     assert getattr(error, "maybe_busy", False) is (reason in {"REQUEST", "CONFLICT"})
 
 
