@@ -1,6 +1,5 @@
 """The control plane that tests share: one per test process, so one per pytest-xdist worker."""
 
-import os
 import ssl
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -33,18 +32,19 @@ def control_plane() -> Iterator[ControlPlane]:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Build the programs before the first test if any test needs them; import this into a `conftest.py`.
-
-    A build takes longer than a test may, and its progress would be captured. Where several test processes wait for
-    one build, the first of them shows it.
-    """
+    """Build the programs before the first test if any test needs them; import this into a `conftest.py`."""
     needing = {"control_plane", "programs"}
-    needed = any(needing.intersection(getattr(item, "fixturenames", ())) for item in session.items)
-    if needed and not session.config.option.collectonly:
-        capture = session.config.pluginmanager.getplugin("capturemanager")
-        shown = os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0"
-        with capture.global_and_fixture_disabled() if capture else nullcontext():
-            ensure(PROGRAMS, progress=None if shown else lambda _: None)
+    if any(needing.intersection(getattr(item, "fixturenames", ())) for item in session.items):
+        build_programs(session.config)
+
+
+def build_programs(config: pytest.Config) -> None:
+    """Build the programs unless they are there. A build takes longer than a test may, and here its progress is seen."""
+    if config.option.collectonly:
+        return
+    capture = config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled() if capture else nullcontext():
+        ensure(PROGRAMS)
 
 
 def api_client(plane: ControlPlane, user: str = ADMIN) -> httpx.Client:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -15,7 +14,7 @@ from inference_operator.playground.emulators.faults import Fault
 from rig import Rig, spec_of
 
 PROVIDERS = ("friendli", "novita")
-PAUSE = 2.0
+PAUSE = 1.0
 """Seconds in which an operator that looks once a minute must do nothing by itself."""
 
 MALFORMED = {
@@ -33,7 +32,9 @@ MALFORMED = {
 
 
 @pytest.fixture(scope="module")
-def rig(control_plane: ControlPlane, emulators: EmulatorControl, tmp_path_factory: Any) -> Iterator[Rig]:
+def rig(
+    control_plane: ControlPlane, emulators: EmulatorControl, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Rig]:
     """One operator for all tests of this file, under providers that echo the key in whatever they refuse."""
     yield from patient_operator(control_plane, emulators, tmp_path_factory.mktemp("bad-keys"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -28,7 +29,7 @@ CHANGES = {
 """Kind of change to the provider and what the resource declares beside its scaling."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trouble:
     """What befalls one update, and how often it has to be sent for it; a second time only if it was lost."""
 
@@ -153,15 +154,17 @@ def test_every_lost_answer_leads_to_one_version_and_to_synced_without_help(rig: 
         assert_holds(rig, trial)
 
 
-def assert_holds(rig: Rig, trial: Trial) -> None:
-    """The provider holds the change, as the one version after the first, and the status says which."""
+def assert_holds(rig: Rig, trial: Trial, *, changes: int = 1) -> None:
+    """The provider holds the last change, after so many versions beside the first, and the status says which."""
     kept = rig.emulators.get_endpoint(trial.provider, trial.endpoint_id)
     if trial.provider == "novita":
-        assert kept["config"]["workerConfig"]["maxNum"] == 3
+        assert kept["config"]["workerConfig"]["maxNum"] == 2 + trial.step
         return
-    assert kept["version"] == rig.get(trial.name)["status"]["version"] == 2
-    wanted = ("hf_model_repo", "org/model-1") if trial.kind == "write-only" else ("autoscaling_max", 3)
-    assert kept["config"][wanted[0]] == wanted[1]
+    assert kept["version"] == rig.get(trial.name)["status"]["version"] == 1 + changes
+    if trial.kind == "write-only":
+        assert kept["config"]["hf_model_repo"] == f"org/model-{trial.step}"
+    else:
+        assert kept["config"]["autoscaling_max"] == 2 + trial.step
 
 
 DEATHS = [
@@ -191,6 +194,75 @@ def test_an_operator_that_is_killed_at_the_commit_goes_on_where_it_was(rig: Rig)
     assert verdicts(rig, trials, seen) == {trial.case: expected(trial) for trial in trials}
 
 
+UNREADABLE = {
+    "502": (Fault(status=502), None, ("True", "Retrying")),
+    "401": (Fault(status=401), ("True", "CredentialsRejected"), None),
+    "404": (Fault(status=404), ("True", "EndpointNotFound"), None),
+}
+"""How reads fail, and what is Stalled and Reconciling meanwhile."""
+
+
+def test_an_undecided_write_stays_so_while_nothing_can_be_read(rig: Rig) -> None:
+    fates = {"after": Fault(gate_after="undecided", delivery="reset")}
+    fates["before"] = replace(fates["after"], commit="never")
+    troubles = {
+        Trouble(f"reset {fate} the commit, then {failure}", fault, sent=1 if fate == "after" else 2): failure
+        for fate, fault in fates.items()
+        for failure in UNREADABLE
+    }
+    rig.start()
+    trials = settled_trials(rig, list(troubles))
+    for trial in trials:
+        rig.emulators.add_fault(trial.fault())
+    change(rig, trials)
+    rig.emulators.wait_for_gate("undecided", requests=len(trials))
+    for trial in trials:
+        failure = UNREADABLE[troubles[trial.trouble]][0]
+        rig.emulators.add_fault(replace(failure, method="GET", endpoint_id=trial.endpoint_id, count=None))
+    rig.emulators.release_gate("undecided")
+    time.sleep(SETTLE + REST)
+    for trial in trials:
+        resource, (_, stalled, reconciling) = rig.get(trial.name), UNREADABLE[troubles[trial.trouble]]
+        assert len(rig.mutations(trial.endpoint_id)) == 2
+        assert condition(resource, "Synced") == ("Unknown", "WriteUndecided")
+        assert (condition(resource, "Stalled"), condition(resource, "Reconciling")) == (stalled, reconciling)
+    rig.emulators.clear_faults()
+    seen = wait_for_all(rig, [trial.name for trial in trials])
+    assert verdicts(rig, trials, seen) == {trial.case: expected(trial) for trial in trials}
+
+
+ON, BACK = 2, 0
+MINDS = {
+    Trouble("reset after the commit, then on", Fault(delivery="reset")): (ON, 2, 2),
+    Trouble("reset after the commit, then back", Fault(delivery="reset")): (BACK, 2, 2),
+    Trouble("reset before the commit, then on", Fault(commit="never", delivery="reset")): (ON, 2, 1),
+    Trouble("reset before the commit, then back", Fault(commit="never", delivery="reset")): (BACK, 1, 0),
+    Trouble("lands late, then on", Fault(commit="late", late_seconds=1.5, delivery="reset")): (ON, 2, 2),
+    Trouble("lands late, then back", Fault(commit="late", late_seconds=1.5, delivery="reset")): (BACK, 2, 2),
+}
+"""What befalls a write, which step of the spec follows while it is undecided, and the updates sent and committed."""
+
+
+def is_sent(rig: Rig, trial: Trial) -> bool:
+    return len(rig.mutations(trial.endpoint_id)) == 2
+
+
+def test_a_change_of_mind_waits_for_the_undecided_write_and_wins(rig: Rig) -> None:
+    rig.start()
+    trials = settled_trials(rig, list(MINDS))
+    for trial in trials:
+        rig.emulators.add_fault(trial.fault())
+    change(rig, trials)
+    for trial in trials:
+        wait_for(partial(is_sent, rig, trial), what="the first change to be sent")
+        trial.step = MINDS[trial.trouble][0]
+    change(rig, trials)
+    seen = wait_for_all(rig, [trial.name for trial in trials])
+    assert verdicts(rig, trials, seen) == {trial.case: (*MINDS[trial.trouble][1:], APPLIED) for trial in trials}
+    for trial in trials:
+        assert_holds(rig, trial, changes=MINDS[trial.trouble][2])
+
+
 CLAMP = 4
 CLAMPED = [Trouble("answered"), Trouble("reset", Fault(delivery="reset"))]
 
@@ -204,7 +276,7 @@ def test_a_clamped_value_is_sent_once_and_then_needs_a_human(rig: Rig) -> None:
             rig.emulators.add_fault(trial.fault())
         rig.apply(trial.name, trial.spec(CLAMP))
     wait_for_all(rig, [trial.name for trial in trials], "Stalled", "True", "NotConverging")
-    time.sleep(SETTLE + REST)
+    time.sleep(REST)
     for trial in trials:
         resource = rig.get(trial.name)
         assert condition(resource, "Synced") == condition(resource, "Ready") == ("False", "NotConverging")
@@ -260,7 +332,7 @@ def changes_faster_than_they_can_follow_end_in_the_last(rig: Rig, trials: list[T
         assert resource["status"]["applied"]["generation"] == resource["metadata"]["generation"]
 
 
-def assert_all_different(updates: list[Entry], count: int) -> None:
+def assert_all_different(updates: Sequence[Entry], count: int) -> None:
     """So many updates, all committed, no two of which carry the same change."""
     assert [update.committed for update in updates] == [True] * count
     changes = {repr({key: value for key, value in each.body.items() if key != "newVersionComment"}) for each in updates}

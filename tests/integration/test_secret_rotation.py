@@ -118,8 +118,7 @@ def rigs(
         for mode, rig in made.items():
             flags = {"poll_seconds": polls[mode], "drift_seconds": 60, "secret_grace_seconds": GRACE_SECONDS}
             rig.start("--secrets", mode, wait=False, **flags)
-        for rig in made.values():
-            wait_for(lambda rig=rig: rig._is_working(rig.processes[-1]), what="the operator to work")
+        wait_for(lambda: all(rig._is_working(rig.processes[-1]) for rig in made.values()), what="both to work")
         yield made
         for rig in made.values():
             assert rig.secrets_shown() == []

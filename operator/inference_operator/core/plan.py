@@ -246,6 +246,8 @@ def _tidy(situation: Situation) -> Memory:
 
 def _is_held_already(situation: Situation) -> bool:
     """Whether a changed spec asks for exactly what is there, so that sending it would change nothing."""
+    if not situation.desired.fields and not situation.desired.owned:
+        return True  # an update that carries nothing would still make a version
     if situation.is_young or not situation.around.whole or situation.memory.operation is not None:
         return False
     return all(holds_exactly(situation.desired, seen) for seen in (situation.before, situation.observed.live))

@@ -14,6 +14,7 @@ import structlog
 from inference_operator.api.names import REFRESH_ANNOTATION
 from inference_operator.core import findings as found
 from inference_operator.core.findings import Finding, Findings, Progress, Standing
+from inference_operator.core.memory import rfc3339
 from inference_operator.core.model import Resource, State
 from inference_operator.core.plan import Hold, LookDeeper, Nothing, Pause, Plan, Refuse, Send, Wait
 from inference_operator.core.port import (
@@ -301,7 +302,7 @@ class Reconciler:
             memory,
             in_sync=await self._is_applied(work, wanted),
             ready=Finding(ready.status, ready.reason, ready.message) if ready else None,
-            as_of=since.last_transition_time if since else self._clock.today().isoformat(),
+            as_of=since.last_transition_time if since else rfc3339(self._clock.today()),
         )
         return await self._published("suspended", work, findings, None)
 

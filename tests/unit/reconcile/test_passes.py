@@ -253,6 +253,10 @@ async def test_suspension_calls_no_provider_and_says_so(world: World) -> None:
     assert await world.run(UID) is None
     assert world.condition(UID, "Suspended") == ("True", "Suspended")
     assert world.condition(UID, "Ready") == ("True", "Serving")
+    writes = len(world.server.writes)
+    world.time += 100
+    await world.run(UID)
+    assert len(world.server.writes) == writes
     world.server.apply("a", spec(memory={"size": 3}), annotations={SUSPEND_ANNOTATION: "true"})
     await world.run(UID)
     assert world.condition(UID, "Synced") == ("False", "Suspended")
@@ -261,6 +265,14 @@ async def test_suspension_calls_no_provider_and_says_so(world: World) -> None:
     world.server.apply("a", spec(memory={"size": 3}), annotations={})
     await world.run(UID)
     assert (world.versions(), world.condition(UID, "Suspended")) == (2, None)
+
+
+async def test_a_spec_that_declares_nothing_sends_nothing(world: World) -> None:
+    world.server.apply("a", spec(memory={"size": 2}))
+    await world.run(UID)
+    world.server.apply("a", spec(memory={}))
+    await world.settle(UID, 100)
+    assert (world.updates, world.condition(UID, "Synced")) == (1, ("True", "Applied"))
 
 
 async def test_reapply_sends_once_for_each_new_value(world: World) -> None:
