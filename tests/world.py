@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from inference_operator.api.status import InferenceEndpointStatus
-from inference_operator.core.model import Credentials, Resource, SecretData
+from inference_operator.core.model import Credentials, EndpointRef, Look, Observed, Resource, SecretData
 from inference_operator.core.port import Connection, ResourceGone, StatusConflict
 from inference_operator.core.rollouts import Rollouts
 from inference_operator.core.schedule import Pace
@@ -136,15 +136,23 @@ class SecretsOf:
         return self.server.secrets.get((namespace, name))
 
 
+class WithoutHistory(MemoryConnection):
+    """A provider that keeps no versions."""
+
+    async def observe(self, ref: EndpointRef, look: Look) -> Observed:
+        return await super().observe(ref, replace(look, history=False))
+
+
 @dataclass
 class Connector:
     account: MemoryAccount
+    history: bool = True
     connections: list[Credentials] = field(default_factory=list)
 
     def connect(self, provider: str, credentials: Credentials, team: str | None) -> Connection:
         del provider, team
         self.connections.append(credentials)
-        return MemoryConnection(self.account)
+        return MemoryConnection(self.account) if self.history else WithoutHistory(self.account)
 
 
 class Silent:
@@ -181,11 +189,14 @@ class Allowed:
 class World:
     """Brings everything together; time moves only when told."""
 
-    def __init__(self, *, pace: Pace = PACE, max_rollouts: int = 25, options: Options | None = None) -> None:
+    def __init__(
+        self, *, pace: Pace = PACE, max_rollouts: int = 25, options: Options | None = None, history: bool = True
+    ) -> None:
         self.time = 1000.0
         self.wall_offset = 0.0
         self.pace = pace
         self.max_rollouts = max_rollouts
+        self.history = history
         self.server = ApiServer()
         self.account = MemoryAccount()
         self.driver = MemoryDriver(self.account)
@@ -194,6 +205,7 @@ class World:
         self.server.secret("key", token="flp_0123456789")
         self.woken: list[str] = []
         self.behind_since = self.time
+        self.changed_at = self.time
         self.restart()
 
     def restart(self) -> None:
@@ -206,7 +218,7 @@ class World:
             cluster=view,
             secrets=SecretsOf(self.server),
             drivers={"memory": self.driver},
-            connector=Connector(self.account),
+            connector=Connector(self.account, self.history),
             authority=self.authority,
             rollouts=Rollouts(self.max_rollouts, self.woken.append),
             pace=self.pace,
@@ -228,11 +240,20 @@ class World:
             for endpoint in self.account.endpoints.values():
                 endpoint.lagging = 0
 
+    def fall_back(self, endpoint_id: str, looks: int) -> None:
+        """Let the next looks show the version before the newest, if that is no longer ago than reads may lag."""
+        endpoint = self.account.endpoints[endpoint_id]
+        if self.time - self.changed_at < 0.1 * self.pace.settle and not self.account.is_behind:
+            endpoint.visible, endpoint.lagging = max(1, len(endpoint.versions) - 1), looks
+
     async def run(self, uid: str, *, reconciler: Reconciler | None = None, limit: int = 50) -> float | None:
         """Passes until the resource need not be looked at again at once."""
         for _ in range(limit):
             self._tick()
+            before = self._versions_of_all()
             delay = await (reconciler or self.reconciler).reconcile(uid)
+            if self._versions_of_all() != before:
+                self.changed_at = self.time
             if delay is None or delay > 0:
                 return delay
         raise AssertionError("a hot loop")
@@ -257,6 +278,9 @@ class World:
     @property
     def updates(self) -> int:
         return sum(call.operation == UPDATE for call in self.account.calls)
+
+    def _versions_of_all(self) -> int:
+        return sum(len(endpoint.versions) for endpoint in self.account.endpoints.values())
 
     def versions(self, endpoint_id: str = "ep-1") -> int:
         return len(self.account.endpoints[endpoint_id].versions) - 1

@@ -72,13 +72,11 @@ class Connections:
         return driver.connect(self.transport, origin=origin, credentials=credentials, team=team)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Succession:
     """Implements `core.port.Authority` with the Lease."""
 
     lease: Lease
-    now: Callable[[], float]
-    _active_at: float | None = None
 
     def may_write(self) -> bool:
         """Whether this process may write to providers."""
@@ -86,10 +84,8 @@ class Succession:
 
     @property
     def succeeded_at(self) -> float | None:
-        """When this process became active, if a Lease was there before; first asked for right after that."""
-        if self._active_at is None:
-            self._active_at = self.now()
-        return self._active_at if self.lease.existed else None
+        """When this process became active, if a Lease was there before."""
+        return self.lease.acquired_at if self.lease.existed else None
 
 
 @dataclass(slots=True)
@@ -215,7 +211,7 @@ async def _compose(settings: Settings, drivers: Mapping[str, Driver], stack: Asy
         secrets=secrets,
         drivers=drivers,
         connector=Connections(transport, drivers, settings.base_urls),
-        authority=Succession(lease, time.monotonic),
+        authority=Succession(lease),
         rollouts=rollouts,
         pace=_pace(settings),
         options=Options(settings.read_only, settings.adoption_policy, reread_secrets=not watched),

@@ -129,8 +129,8 @@ RETRY_AFTER = 2
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_an_update_that_came_too_fast_is_sent_again_when_the_silence_is_over(rig: Rig, provider: str) -> None:
-    name, endpoint_id = f"hasty-{provider}", f"ep-{rig.namespace}-hasty"
-    token, account = f"{rig.token}-{name}", f"{rig.namespace}-{name}"
+    name = f"hasty-{provider}"
+    token, account, endpoint_id = f"{rig.token}-{name}", f"{rig.namespace}-{name}", f"ep-{rig.namespace}-{name}"
     rig.emulators.add_account(account, [token])
     rig.emulators.create_endpoint(provider, endpoint_id, account)
     rig.secret(name, token=token)

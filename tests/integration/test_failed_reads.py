@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
@@ -235,11 +235,11 @@ def different(wanted: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
     return {name: found[name] for name in wanted if found[name] != wanted[name]}
 
 
-def assert_silence_is_kept(ledger: list[Entry], key: str) -> None:
+def assert_silence_is_kept(ledger: Iterable[Entry], key: str) -> None:
     """After a 429 the key is not used until Retry-After is over, whichever resource was told so."""
     entries = [entry for entry in ledger if entry.token == key]
-    throttled = [entry for entry in entries if entry.status == HTTPStatus.TOO_MANY_REQUESTS and entry.answered_at]
-    assert len(throttled) > 1
-    for told in throttled:
-        begin, end = told.answered_at + IN_FLIGHT, told.answered_at + RETRY_AFTER
-        assert [entry.seq for entry in entries if begin < entry.at < end] == []
+    told_at = [entry.answered_at for entry in entries if entry.status == HTTPStatus.TOO_MANY_REQUESTS]
+    assert len(told_at) > 1
+    for moment in told_at:
+        assert moment is not None
+        assert [each.seq for each in entries if moment + IN_FLIGHT < each.at < moment + RETRY_AFTER] == []

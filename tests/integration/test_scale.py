@@ -25,11 +25,12 @@ BRAKED = 60
 ROLLOUT_SECONDS = 1.0
 THROTTLED = 10
 
+STEADY = {"poll_seconds": 60, "drift_seconds": 600, "settle_seconds": 15, "request_timeout_seconds": 15}
 FLAGS: Mapping[str, Mapping[str, Any]] = {
-    "unbraked": {"max_rollouts": 0, "poll_seconds": 60, "drift_seconds": 600, "log_level": "info"},
-    "braked": {"poll_seconds": 60, "drift_seconds": 600},
+    "unbraked": {**STEADY, "max_rollouts": 0, "log_level": "info"},
+    "braked": STEADY,
     "reading": {},
-    "keys": {"poll_seconds": 60, "drift_seconds": 600},
+    "keys": STEADY,
 }
 
 
@@ -83,6 +84,13 @@ def updates(rig: Rig, ids: Iterable[str]) -> list[int]:
     return list(wanted.values())
 
 
+def await_updates(rig: Rig, count: int) -> None:
+    """Wait without asking the API server, which has enough to do."""
+    deadline = time.monotonic() + 90
+    while rig.emulators.ledger_counts()["committed"] < count and time.monotonic() < deadline:
+        time.sleep(0.2)
+
+
 def test_three_hundred_edits_at_once_are_three_hundred_updates(rigs: dict[str, Rig]) -> None:
     rig = rigs["unbraked"]
     process = rig.processes[-1]
@@ -90,10 +98,11 @@ def test_three_hundred_edits_at_once_are_three_hundred_updates(rigs: dict[str, R
     specs = place(rig, MANY, 1)
     wait_for_all(rig, specs, seconds=90)
     assert sum(updates(rig, endpoints(specs))) == 0
+    rig.emulators.reset_ledger()
     meter, cpu, began = Meter(rig, endpoints(specs)), process.cpu_seconds, time.monotonic()
     apply(rig, scaled(specs, 4))
     edited = time.monotonic() - began
-    wait_for(lambda: sum(updates(rig, endpoints(specs))) >= MANY or time.sleep(0.3), what="the updates", seconds=90)
+    await_updates(rig, MANY)
     wait_for_all(rig, specs, "Ready", seconds=90)
     seconds, cpu = time.monotonic() - began, process.cpu_seconds - cpu
     cost = meter.spent()

@@ -142,8 +142,8 @@ class Memory:
 
     def seen_version(self, newest: int | None) -> Memory:
         """Others made a version, and nothing that is declared can have changed by it."""
-        if newest is None or newest == self.version:
-            return self
+        if newest is None or (self.version is not None and newest <= self.version):
+            return self  # versions only grow: a lower one is a look at the past
         return replace(self, version=newest, comment=None)
 
     def noted(self, desired: Desired) -> Memory:

@@ -304,6 +304,8 @@ def _hindrance(situation: Situation) -> Wait | Pause | None:
     refusal = recollection.refusal
     if refusal is not None and refusal.inputs == around.inputs and around.now < refusal.until:
         return Pause(refusal.error, refusal.until - around.now)
+    if situation.is_behind:
+        return Wait("The provider's reads do not show the last update; waiting until they do.", pace.transition_poll)
     if recollection.busy and situation.observed.state.in_transition:
         return Wait("The provider refused the update while it is at work on the endpoint.", pace.transition_poll)
     slow_until = recollection.uncommitted_at + pace.slow

@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from inference_operator.api.status import Effect, Operation
 from inference_operator.core.compare import Agrees, Difference
 from inference_operator.core.memory import Memory, age_seconds
 from inference_operator.core.model import Desired, FieldPath, Observed, Snapshot
 from inference_operator.core.schedule import Pace
+from inference_operator.core.write import shows_sent
 from inference_operator.errors import CapacityUnavailable, CredentialsRejected, EndpointError, InvalidSpec, NotFound
 
 Inputs = tuple[object, ...]
@@ -63,7 +65,8 @@ class Recollection:
         drift: What the last look found, for the rule of two looks.
         drift_since: When that was first found.
         corrected_at: When this process last sent a correction.
-        wrote_at: When this process last sent anything.
+        wrote: What this process last sent.
+        wrote_at: When it did.
         applied: Tells the last settled write from the one before; None before the first pass.
         applied_since: Since when this process has seen that one; for ever for what it found at its first pass.
         first_look_at: This process's first clean look at the endpoint.
@@ -86,6 +89,7 @@ class Recollection:
     drift: tuple[Difference, ...] = ()
     drift_since: float = 0.0
     corrected_at: float | None = None
+    wrote: Operation | None = None
     wrote_at: float | None = None
     applied: str | None = None
     applied_since: float = float("-inf")
@@ -135,13 +139,14 @@ class Recollection:
         failures = self.failures + 1 if self.failed_for == inputs else 1
         return replace(self, failures=failures, failed_for=inputs)
 
-    def sent(self, operation_id: str, now: float, *, correction: bool) -> Recollection:
+    def sent(self, operation: Operation, now: float) -> Recollection:
         """A write was acknowledged or given up just now."""
         return replace(
             self,
-            gave_up={operation_id: now},
+            gave_up={operation.id: now},
+            wrote=operation,
             wrote_at=now,
-            corrected_at=now if correction else self.corrected_at,
+            corrected_at=self.corrected_at if operation.corrections is None else now,
             refusal=None,
             busy=False,
         )
@@ -231,6 +236,24 @@ class Situation:
         if recollection.applied != _identity(self.memory) or self.around.now - recollection.applied_since < settle:
             return True
         return self.stored_time_remaining(applied.time, settle) > 0
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether this look shows the endpoint as it was before the last write.
+
+        Reads may do so until the settle time is over, also after one that has shown the write. A write that
+        rests on such a look would be judged by the wrong state. Without versions only the process that has
+        sent the last write can tell.
+        """
+        applied, wrote, version = self.memory.applied, self.recollection.wrote, self.memory.version
+        if applied is None or not self.is_young:
+            return False
+        if version is not None:
+            return self.newest is not None and self.newest < version
+        if wrote is None or wrote.hash != applied.hash:
+            return False
+        kept = {path: text for path, text in wrote.sent.items() if path not in applied.observed}
+        return not shows_sent(Effect(sent=kept), self.observed.live, self.agrees, self.confidential)
 
     def stored_time_remaining(self, text: str, seconds: float) -> float:
         """How much is left of `seconds` since a stored time.

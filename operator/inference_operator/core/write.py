@@ -180,6 +180,12 @@ class Judge:
         return {path: stored(snapshot.values.get(path), secret=self.confidential(path)) for path in sorted(paths)}
 
 
+def shows_sent(effect: Effect, seen: Snapshot, agrees: Agrees, confidential: Callable[[FieldPath], bool]) -> bool:
+    """Whether a snapshot shows all that a write has sent, as far as that is known."""
+    known = {path: json.loads(text) for path, text in effect.sent.items() if not confidential(path)}
+    return all(shows(seen, path, value, agrees) for path, value in known.items())
+
+
 def stored(value: Json, *, secret: bool) -> str:
     """How a value stands in the status: its canonical JSON, or nothing at all where it may be secret."""
     return "" if secret else canonical_json(value)

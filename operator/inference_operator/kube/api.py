@@ -24,7 +24,7 @@ JsonObject = dict[str, Any]
 REQUEST_SECONDS: Final = 10.0
 """The longest that one request may take as a whole, unless told otherwise."""
 
-CHUNK: Final = 500
+CHUNK: Final = 200
 """Objects per answer of a list: small enough to decode without holding up everything else."""
 
 _MESSAGE_LENGTH: Final = 500
@@ -75,7 +75,7 @@ class Api:
         position: dict[str, str] = {}
         while True:
             chunk = await self.get(path, query={**(query or {}), "limit": str(CHUNK), **position})
-            for item in chunk["items"]:
+            for item in chunk["items"] or ():
                 yield item
             token = chunk["metadata"].get("continue")
             if not token:

@@ -28,6 +28,9 @@ BACKOFFS: Final = (*[1] * 10, *[3] * 10, *[5] * 52)
 END_SECONDS: Final = 3.0
 """How long kopf's tasks may take to end, each time they are told to; its own grace for them is two seconds."""
 
+POSSIBLE_KEYS: Final = "type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token"
+"""Which Secrets to watch: all but those that come in great numbers and hold no provider's key."""
+
 _CANCELLATIONS: Final = 3
 _KOPF: Final = Path(kopf.__file__).parent
 
@@ -53,6 +56,7 @@ def settings(*, label_selector: str | None = None) -> kopf.OperatorSettings:
     chosen.networking.request_timeout = 30.0
     chosen.networking.connect_timeout = 5.0
     chosen.networking.error_backoffs = BACKOFFS
+    chosen.watching.field_selectors["", "v1", "secrets"] = POSSIBLE_KEYS
     if label_selector:
         chosen.watching.label_selectors[names.GROUP, names.VERSION, names.PLURAL] = label_selector
     return chosen

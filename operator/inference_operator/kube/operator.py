@@ -107,7 +107,7 @@ class Operator:
             if not post.done():
                 await self._parts.events.flush(FLUSH_SECONDS)
             self._parts.watcher.stop()
-            await asyncio.wait([watch], timeout=UNWATCH_SECONDS)
+            await asyncio.wait([watch], timeout=UNWATCH_SECONDS if self._parts.watcher.established.is_set() else 0)
             await _cancel(stopping, *tasks)
         for task in failures:
             task.result()

@@ -22,7 +22,7 @@ _STYLES: Final = MappingProxyType(
         "False": "red",
         "Unknown": "yellow",
         "Running": "green",
-        "Sleeping": "blue",
+        "Sleeping": "cyan",
         "Creating": "yellow",
         "Updating": "yellow",
         "Waking": "yellow",

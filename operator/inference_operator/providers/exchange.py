@@ -10,9 +10,10 @@ import contextlib
 import socket
 import ssl
 import struct
+import time
 import zlib
+from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, Final
@@ -30,9 +31,16 @@ if TYPE_CHECKING:
 MAX_BODY: Final = 1 << 20
 """Bytes of a body, as sent and as decoded."""
 
-LIMITS: Final = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=4.0)
-"""Per origin. Four seconds, because common servers close an idle connection after five, and a write on a
-connection that is just being closed has an unknown outcome."""
+MAX_CONNECTIONS: Final = 100
+"""Per origin."""
+
+KEEP_SECONDS: Final = 4.0
+"""How long an idle connection is kept: common servers close one after five seconds, and a write on a connection
+that is just being closed has an unknown outcome."""
+
+LIMITS: Final = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEP_SECONDS)
+"""Each connection has a client of its own. In a shared pool, httpcore 1.0 compares all connections with each other
+whenever a request begins or ends, and closes every idle one while more are open than are to be kept."""
 
 HEADERS: Final = {
     "Accept": "application/json",
@@ -44,7 +52,12 @@ GZIP_OR_ZLIB: Final = 47
 """`wbits` of a decompressor that recognises both."""
 
 
+class _Closed(Exception):  # noqa: N818 - not an error of ours
+    """Nothing is sent any more."""
+
+
 CLAUSES: Final[tuple[tuple[type[Exception], str], ...]] = (
+    (_Closed, "the process is ending"),
     (httpx.ProxyError, "the proxy refused the connection"),
     (ssl.SSLError, "the TLS connection failed"),
     (socket.gaierror, "the host name could not be resolved"),
@@ -69,21 +82,6 @@ def trust(ca_file: Path | None) -> ssl.SSLContext:
         raise ValueError(f"{ca_file} cannot be read or holds no certificate in PEM form") from None
 
 
-@dataclass(slots=True, eq=False)
-class _Pool:
-    """Connections to one origin.
-
-    Attributes:
-        client: The connections.
-        calls: Exchanges that use it now.
-        spoiled: It has lost a place for a connection and takes no more exchanges.
-    """
-
-    client: httpx.AsyncClient
-    calls: int = 0
-    spoiled: bool = False
-
-
 class Exchange:
     """Speaks HTTP/1.1 to one origin; follows no redirect, keeps no cookie, repeats nothing.
 
@@ -99,10 +97,13 @@ class Exchange:
         self._timeout = timeout
         self._tls = tls
         self._proxy_url = proxy_url if origin.startswith("https:") else None
-        self._pool = self._new_pool()
+        self._places = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._busy: set[httpx.AsyncClient] = set()
+        self._idle: deque[tuple[float, httpx.AsyncClient]] = deque()  # since when, and which; used last stands last
+        self._closed = False
 
-    def _new_pool(self) -> _Pool:
-        client = httpx.AsyncClient(
+    def _new_client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
             base_url=self._origin,
             headers=HEADERS,
             verify=self._tls,
@@ -113,11 +114,14 @@ class Exchange:
             trust_env=False,
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         )
-        return _Pool(client)
 
     async def close(self) -> None:
-        """Close all connections; exchanges in flight end without an answer."""
-        await self._pool.client.aclose()
+        """Close all connections; exchanges in flight end without an answer, and none begins any more."""
+        self._closed = True
+        clients = [*self._busy, *(client for _, client in self._idle)]
+        self._idle.clear()
+        for client in clients:
+            await client.aclose()
 
     async def run(
         self,
@@ -131,7 +135,7 @@ class Exchange:
         """Send one request and read its answer whole; cancelling it leaves a write undecided."""
         progress = _Progress(self._timeout)
         try:
-            async with asyncio.timeout(self._timeout), self._client(progress) as client:
+            async with asyncio.timeout(self._timeout), self._connection(progress) as client:
                 request = client.build_request(
                     method, path, headers=headers, params=params, content=content, extensions={"trace": progress}
                 )
@@ -142,25 +146,31 @@ class Exchange:
         return NoAnswer(why, sent=progress.sent)
 
     @contextlib.asynccontextmanager
-    async def _client(self, progress: _Progress) -> AsyncIterator[httpx.AsyncClient]:
-        """The connections for one exchange, tidied up after it as httpcore 1.0 does not.
+    async def _connection(self, progress: _Progress) -> AsyncIterator[httpx.AsyncClient]:
+        """A client for one exchange alone, kept for the next one if this one ends well.
 
-        A TLS handshake that is cut off leaves its socket open. Within a tunnel, any failed one keeps its place in
-        the pool for ever, so that the pool is replaced and closed with its last exchange.
+        A TLS handshake that is cut off leaves its socket open (httpcore 1.0), which is why it is closed here.
         """
-        pool = self._pool
-        pool.calls += 1
-        try:
-            yield pool.client
-        finally:
-            pool.calls -= 1
-            if progress.unfinished is not None:
-                await progress.unfinished.aclose()
-                pool.spoiled = self._proxy_url is not None
-            if pool.spoiled and pool is self._pool:
-                self._pool = self._new_pool()
-            if pool.spoiled and not pool.calls:
-                await pool.client.aclose()
+        async with self._places:
+            if self._closed:
+                raise _Closed
+            client = self._idle.pop()[1] if self._idle else self._new_client()
+            self._busy.add(client)
+            try:
+                yield client
+            except BaseException:
+                if progress.unfinished is not None:
+                    await progress.unfinished.aclose()
+                await client.aclose()
+                raise
+            finally:
+                self._busy.remove(client)
+            self._idle.append((time.monotonic(), client))
+            await self._close_unused()
+
+    async def _close_unused(self) -> None:
+        while self._idle[0][0] < time.monotonic() - KEEP_SECONDS:
+            await self._idle.popleft()[1].aclose()
 
 
 class _Progress:

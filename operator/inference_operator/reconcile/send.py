@@ -138,8 +138,7 @@ class Sender:
         else:
             memory, outcome = work.memory.confirmed(time=self.clock.today()), "confirmed"
         self.observer.wrote(provider=provider, outcome=outcome)
-        correction = operation.corrections is not None
-        recollection = work.recollection.sent(operation.id, self.clock.now(), correction=correction)
+        recollection = work.recollection.sent(operation, self.clock.now())
         return Answered(replace(work, memory=memory, recollection=recollection), operation)
 
     async def _store(self, work: Work, intent: Memory, resolved: Resolved, sight: Sight) -> Work:

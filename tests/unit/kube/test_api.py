@@ -170,8 +170,8 @@ async def test_a_list_is_read_to_its_end() -> None:
         found = [item["n"] async for item in api.items("/x", query={"labelSelector": "a=b,c!=d"})]
     assert found == [1, 2, 3]
     assert [dict(parse_qsl(urlsplit(request.target).query)) for request in seen] == [
-        {"labelSelector": "a=b,c!=d", "limit": "500"},
-        {"labelSelector": "a=b,c!=d", "limit": "500", "continue": "a+b/c=="},
+        {"labelSelector": "a=b,c!=d", "limit": "200"},
+        {"labelSelector": "a=b,c!=d", "limit": "200", "continue": "a+b/c=="},
     ]
 
 

@@ -131,10 +131,10 @@ async def test_claims_are_looked_for_in_every_namespace_and_beyond_the_labels(na
     found = await world.cluster.claims(world.seen, "friendli", "ep-1")
     assert [claim.uid for claim in found] == ["u2"] * len(paths)
     assert [path for _, path in world.api.requests] == paths
-    selector = {"fieldSelector": "spec.endpointId=ep-1,spec.provider=friendli", "limit": "500"}
+    selector = {"fieldSelector": "spec.endpointId=ep-1,spec.provider=friendli", "limit": "200"}
     assert world.api.queries == [selector] * len(paths)
     assert len(await world.cluster.scope()) == 2 * len(paths)
-    assert world.api.queries[-1] == {"labelSelector": "shard=1", "limit": "500"}
+    assert world.api.queries[-1] == {"labelSelector": "shard=1", "limit": "200"}
 
 
 async def test_failing_lists_say_what_they_were_for() -> None:

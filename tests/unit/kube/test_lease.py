@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from inference_operator.kube import lease as module
 from inference_operator.kube.lease import Lease, LeaseError, LeaseLost
-from memory_api import MemoryApi
+from memory_api import Late, MemoryApi
 from virtual_time import in_virtual_time, now
 
 PATH = "/apis/coordination.k8s.io/v1/namespaces/home/leases/inference-operator"
@@ -91,6 +91,21 @@ def test_a_holder_that_cannot_renew_stops_writing_and_ends() -> None:
             await active.keep()
         assert not active.may_write()
         assert module.DEADLINE_SECONDS <= now() <= module.DURATION_SECONDS
+
+    run(scenario())
+
+
+def test_the_deadline_counts_from_the_question_and_not_from_the_answer() -> None:
+    async def scenario() -> None:
+        api = MemoryApi()
+        api.faults.extend([None, Late(2.5)])
+        active = lease(api)
+        await active.acquire()
+        assert now() == 2.5
+        await asyncio.sleep(module.DEADLINE_SECONDS - 2.6)
+        assert active.may_write()
+        await asyncio.sleep(0.1)
+        assert not active.may_write()
 
     run(scenario())
 

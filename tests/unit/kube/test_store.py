@@ -111,6 +111,7 @@ def test_an_answer_counts_more_than_an_older_observation_whatever_the_number() -
     assert not kept.put(restored, asked_at=0)
     assert kept.put(restored, asked_at=9)
     assert kept.get("u1") == restored
+    assert not kept.put(restored, asked_at=20)  # known already
     assert kept.put(resource(version=21))
 
 

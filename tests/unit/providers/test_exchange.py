@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from inference_operator.providers import exchange as exchange_module
@@ -156,7 +155,7 @@ async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 async def test_a_tunnel_whose_handshake_fails_loses_no_connection_for_ever(
     ending: str, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange_module, "LIMITS", httpx.Limits(max_connections=1))
+    monkeypatch.setattr(exchange_module, "MAX_CONNECTIONS", 1)
 
     async def connect_only(connection: Connection, _: bytes) -> None:
         await connection.send(b"HTTP/1.1 200 Connected\r\n\r\n")
@@ -197,3 +196,35 @@ async def test_a_proxy_is_not_used_for_this_machine() -> None:
         peer.answer(http(200, b"{}"))
         assert await get(peer.origin, None, proxy.origin) == Answer(200, b"{}")
         assert proxy.connections == 0
+
+
+async def burst(exchange: Exchange, requests: int) -> None:
+    answers = await asyncio.gather(*(exchange.run("GET", "/", headers=HEADERS) for _ in range(requests)))
+    assert set(answers) == {Answer(200, b"{}")}
+
+
+async def test_connections_of_a_burst_are_used_again_and_no_more_are_open_than_allowed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(exchange_module, "MAX_CONNECTIONS", 30)
+    async with listening() as peer:
+        peer.answer(http(200, b"{}"))
+        exchange = Exchange(peer.origin, timeout=10, tls=trust(None), proxy_url=None)
+        for _ in range(3):
+            await burst(exchange, 60)
+        assert peer.connections <= 30
+        await exchange.close()
+
+
+async def test_connections_that_nobody_uses_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with listening() as peer:
+        peer.answer(http(200, b"{}"))
+        exchange = Exchange(peer.origin, timeout=10, tls=trust(None), proxy_url=None)
+        await burst(exchange, 10)
+        opened = peer.connections
+        monkeypatch.setattr(exchange_module, "KEEP_SECONDS", 0.05)
+        await asyncio.sleep(0.1)
+        await burst(exchange, 1)
+        await asyncio.sleep(0.1)
+        assert len(peer.ends) == opened - 1
+        await exchange.close()

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
 import pytest
 
 from inference_operator.core.credentials import credentials_from
@@ -395,7 +394,7 @@ async def test_a_connection_that_is_closed_under_a_write_is_not_tried_again(chan
 async def test_no_failure_loses_a_connection_for_ever(
     monkeypatch: pytest.MonkeyPatch, hasty: Transport, peer: Peer
 ) -> None:
-    monkeypatch.setattr(exchange, "LIMITS", httpx.Limits(max_connections=1))
+    monkeypatch.setattr(exchange, "MAX_CONNECTIONS", 1)
     channel = channel_of(hasty, peer.origin)
     for answering in BROKEN:
         peer.answering = answering
@@ -433,7 +432,7 @@ async def test_an_unknown_host_proves_that_nothing_was_sent(
 async def test_a_write_that_waits_in_vain_for_a_connection_was_not_sent(
     monkeypatch: pytest.MonkeyPatch, hasty: Transport, peer: Peer
 ) -> None:
-    monkeypatch.setattr(exchange, "LIMITS", httpx.Limits(max_connections=1))
+    monkeypatch.setattr(exchange, "MAX_CONNECTIONS", 1)
     channel, peer.answering = channel_of(hasty, peer.origin), stall
     blocking = asyncio.create_task(read(channel))
     await peer.arrived.wait()

@@ -88,6 +88,10 @@ class AtMostOnce(RuleBasedStateMachine):
     def reads_lag(self, looks: int) -> None:
         self.world.account.lag = looks
 
+    @rule(looks=st.integers(1, 4))
+    def reads_fall_back(self, looks: int) -> None:
+        self.world.fall_back("ep-1", looks)
+
     @rule()
     def the_api_server_loses_an_answer(self) -> None:
         self.world.server.lose_answers = 1
