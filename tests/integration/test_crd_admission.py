@@ -120,7 +120,7 @@ def test_every_bad_resource_is_refused_with_the_help_that_the_offline_verdict_gi
         refused += 1
     assert wrong == {}
     with capsys.disabled():
-        print(f"\n{refused} bad resources: refused by the API server and by the offline verdict alike")  # noqa: T201 - the count is the point
+        print(f"\n{refused} bad resources: refused by the API server and by the offline verdict alike")
 
 
 def test_every_sample_is_accepted_and_starts_as_in_progress(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,7 +133,7 @@ def test_every_sample_is_accepted_and_starts_as_in_progress(server: Server, caps
         assert applied.json()["spec"] == yaml.safe_load(text)["spec"]
         assert offline(text), sample.name
     with capsys.disabled():
-        print(f"\n{len(SAMPLES)} samples: accepted by the API server and by the offline verdict alike")  # noqa: T201 - as above
+        print(f"\n{len(SAMPLES)} samples: accepted by the API server and by the offline verdict alike")
 
 
 def test_a_field_without_a_value_depends_on_the_way_it_is_sent(server: Server) -> None:

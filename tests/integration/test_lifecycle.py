@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,7 +19,7 @@ from rig import QUICK, ROOT, Rig, condition, rigged, spec_of, wait_for
 from tally import show
 
 PROVIDERS = ("friendli", "novita")
-POLL_SECONDS = 1.5
+POLL_SECONDS = 1.0
 SETTLE_SECONDS = 2.0
 FLAGS: dict[str, Any] = {"poll_seconds": POLL_SECONDS, "settle_seconds": SETTLE_SECONDS}
 QUIET_SECONDS = QUICK["claim-seconds"] + QUICK["request-timeout-seconds"] + SETTLE_SECONDS
@@ -56,6 +56,21 @@ def count(rig: Rig, endpoint_id: str) -> int:
 
 def calls(rig: Rig, endpoint_id: str, after: int = 0) -> list[Entry]:
     return rig.emulators.ledger(endpoint_id=endpoint_id, after=after)
+
+
+def next_call(rig: Rig, endpoint_id: str, *, after: int) -> Entry:
+    found: list[Entry] = wait_for(lambda: calls(rig, endpoint_id, after), what=f"a call about {endpoint_id}")
+    return found[0]
+
+
+def wait_for_updates(rig: Rig, endpoint_id: str, number: int) -> None:
+    wait_for(lambda: count(rig, endpoint_id) >= number, what=f"update {number} of {endpoint_id}")
+
+
+def is_ready(resource: Mapping[str, Any]) -> bool:
+    """It serves, or sleeps as it may."""
+    found = condition(resource, "Ready")
+    return found is not None and found[0] == "True"
 
 
 def polls(number: float) -> None:
@@ -101,20 +116,22 @@ def test_an_endpoint_that_agrees_is_taken_over_as_the_policy_says(rig: Rig, poli
     assert kept["config"]["hf_model_repo"] == "meta-llama/Llama-3.1-70B-Instruct"
 
 
-@each_provider
-def test_a_deleted_resource_is_gone_at_once_and_its_endpoint_untouched(rig: Rig, provider: str) -> None:
-    endpoint_id = in_sync(rig, f"deleted-{provider}", spec_of(provider, rig.endpoint(provider), 2))
-    assert "finalizers" not in rig.get(f"deleted-{provider}")["metadata"]
-    before = rig.emulators.get_endpoint(provider, endpoint_id)
-    rig.delete(f"deleted-{provider}")
-    assert rig.api.get(f"{rig.path}/deleted-{provider}").status_code == httpx.codes.NOT_FOUND
+def test_a_deleted_resource_is_gone_at_once_and_its_endpoint_untouched(rig: Rig) -> None:
+    endpoints = {provider: rig.endpoint(provider) for provider in PROVIDERS}
+    before = {}
+    for provider, endpoint_id in endpoints.items():
+        in_sync(rig, f"deleted-{provider}", spec_of(provider, endpoint_id, 2))
+        assert "finalizers" not in rig.get(f"deleted-{provider}")["metadata"]
+        before[provider] = rig.emulators.get_endpoint(provider, endpoint_id)["config"]
+        rig.delete(f"deleted-{provider}")
+        assert rig.api.get(f"{rig.path}/deleted-{provider}").status_code == httpx.codes.NOT_FOUND
     time.sleep(0.5)  # a look that was under way may end
-    last = calls(rig, endpoint_id)[-1].seq
+    last = {provider: calls(rig, endpoint_id)[-1].seq for provider, endpoint_id in endpoints.items()}
     polls(2)
-    assert calls(rig, endpoint_id, after=last) == []
-    after = rig.emulators.get_endpoint(provider, endpoint_id)
-    assert after["config"] == before["config"]
-    assert not after["deleted"]
+    for provider, endpoint_id in endpoints.items():
+        assert calls(rig, endpoint_id, after=last[provider]) == []
+        after = rig.emulators.get_endpoint(provider, endpoint_id)
+        assert (after["config"], after["deleted"]) == (before[provider], False)
 
 
 def test_the_older_of_two_resources_owns_the_endpoint_and_the_younger_inherits_it(rig: Rig) -> None:
@@ -149,26 +166,28 @@ def test_a_refresh_looks_now(rig: Rig, provider: str) -> None:
     for number in range(requests):
         last, began = calls(rig, endpoint_id)[-1].seq, time.monotonic()
         annotate(rig, name, REFRESH_ANNOTATION, f"request {number}")
-        found = wait_for(lambda last=last: calls(rig, endpoint_id, after=last), what="a look")
-        seconds.append(found[0].at - began)
+        seconds.append(next_call(rig, endpoint_id, after=last).at - began)
     figures = ", ".join(f"{each:.3f} s" for each in seconds)
     show(f"{provider}: refresh", ("poll", "from the annotation to the first read"), [(f"{POLL_SECONDS} s", figures)])
     assert sum(seconds) < (requests - 1) * 0.9 * POLL_SECONDS, "polls alone would have taken longer"
     assert count(rig, endpoint_id) == 1
 
 
-@each_provider
-def test_a_reapply_sends_once_for_each_new_value(rig: Rig, provider: str) -> None:
-    name = f"reapplied-{provider}"
-    endpoint_id = in_sync(rig, name, spec_of(provider, rig.endpoint(provider), 2))
+def test_a_reapply_sends_once_for_each_new_value(rig: Rig) -> None:
+    endpoints = {provider: rig.endpoint(provider) for provider in PROVIDERS}
+    for provider, endpoint_id in endpoints.items():
+        in_sync(rig, f"reapplied-{provider}", spec_of(provider, endpoint_id, 2))
     for value, updates in (("one", 2), ("one", 2), (None, 2), ("two", 3)):
-        annotate(rig, name, REAPPLY_ANNOTATION, value)
-        wait_for(lambda updates=updates: count(rig, endpoint_id) >= updates, what=f"the update for {value}")
+        for provider in PROVIDERS:
+            annotate(rig, f"reapplied-{provider}", REAPPLY_ANNOTATION, value)
+        for endpoint_id in endpoints.values():
+            wait_for_updates(rig, endpoint_id, updates)
         polls(1)
-        assert count(rig, endpoint_id) == updates
-        rig.wait(name)
-    sent = rig.mutations(endpoint_id)
-    assert sent[-1].body == {**sent[0].body, **_comment(sent[-1].body)}
+        assert {count(rig, endpoint_id) for endpoint_id in endpoints.values()} == {updates}
+    for provider, endpoint_id in endpoints.items():
+        rig.wait(f"reapplied-{provider}")
+        sent = rig.mutations(endpoint_id)
+        assert sent[-1].body == {**sent[0].body, **_comment(sent[-1].body)}
 
 
 def _comment(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -187,7 +206,7 @@ def test_nobody_is_called_while_a_resource_is_suspended(rig: Rig) -> None:
     marks = {}
     for name, (_, spec) in cases.items():
         resource = rig.wait(name, "Suspended", reason="Suspended")
-        assert condition(resource, "Ready") == ("True", "Asleep")
+        assert is_ready(resource)
         marks[name] = calls(rig, spec["endpointId"])[-1].seq
         rig.merge(name, {"spec": {"scaling": {"maxReplicas": 6}}})
         annotate(rig, name, REFRESH_ANNOTATION, "now")
@@ -227,7 +246,7 @@ def test_a_foreign_change_is_reported_or_corrected_once_as_the_policy_says(rig: 
         rig.emulators.foreign_write(provider, endpoint_id, _turned_to(rig, provider, endpoint_id, 7))
     for name, (_, policy, endpoint_id) in cases.items():
         if policy == "Correct":
-            wait_for(lambda endpoint_id=endpoint_id: count(rig, endpoint_id) == 2, what=f"a correction of {name}")
+            wait_for_updates(rig, endpoint_id, 2)
             resource = rig.wait(name)
             assert resource["status"]["applied"]["corrections"]["count"] == 1
             assert "drift" not in resource["status"]
@@ -235,7 +254,7 @@ def test_a_foreign_change_is_reported_or_corrected_once_as_the_policy_says(rig: 
             resource = rig.wait(name, "Synced", "False", "Drifted")
             drift = [(each["field"], each["desired"], each["observed"]) for each in resource["status"]["drift"]]
             assert drift == [("scaling.maxReplicas", 2, 7)]
-            assert condition(resource, "Ready") == ("True", "Asleep")
+            assert is_ready(resource)
     metrics = httpx.get(f"{rig.processes[-1].address}/metrics", trust_env=False).text
     for provider in PROVIDERS:
         assert f'inference_operator_drifted_resources{{provider="{provider}"}} 1.0' in metrics
@@ -319,27 +338,5 @@ def test_events_tell_transitions_and_are_not_repeated(rig: Rig) -> None:
     polls(2)
     assert events(rig, "eventful") == told
     assert [kind for kind, reason, _ in told if reason == "ProviderFailed"] == ["Warning"]
-    assert all(one != next_one for one, next_one in zip(told, told[1:], strict=False))
+    assert all(one != another for one, another in itertools.pairwise(told))
     assert len(told) <= 4
-
-
-def test_the_lease_is_kept(rig: Rig) -> None:
-    path = f"/apis/coordination.k8s.io/v1/namespaces/{rig.namespace}/leases/inference-operator"
-    first = rig.api.get(path).json()["spec"]
-    renewed = wait_for(
-        lambda: (found := rig.api.get(path).json()["spec"])["renewTime"] != first["renewTime"] and found, what="renewal"
-    )
-    assert first["holderIdentity"]
-    assert renewed["holderIdentity"] == first["holderIdentity"]
-    assert renewed["acquireTime"] == first["acquireTime"]
-
-
-# ── the end of the process, and the next one ──────────────────────────────────────────────────────────
-
-
-@pytest.fixture
-def own(control_plane: ControlPlane, emulators: EmulatorControl, tmp_path: Path) -> Iterator[Rig]:
-    """A rig whose operator a test may end."""
-    with rigged(control_plane, emulators, tmp_path) as made:
-        yield made
-        assert made.secrets_shown() == []

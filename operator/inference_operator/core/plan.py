@@ -20,8 +20,8 @@ from inference_operator.api.status import Corrections, Effect
 from inference_operator.core.compare import Difference, differences, holds_exactly
 from inference_operator.core.memory import VERSION_FIELD, AppliedAs, Memory
 from inference_operator.core.model import HASH_SCHEME, FieldPath
-from inference_operator.core.situation import Situation
-from inference_operator.core.write import Committed, Judge, Undecided, Verdict, Write, effect, stored
+from inference_operator.core.situation import NEVER, Situation
+from inference_operator.core.write import Committed, Judge, NotCommitted, Undecided, Verdict, Write, effect, stored
 from inference_operator.errors import EndpointError
 
 DAY_SECONDS = 86400.0
@@ -147,6 +147,8 @@ def _judge(situation: Situation) -> Verdict | None:
     write = _write_in_question(situation)
     if write is None:
         return None
+    if situation.recollection.gave_up.get(situation.memory.write_id or "") == NEVER:
+        return NotCommitted()  # whatever a look seems to show
     return Judge(situation.desired, situation.observed, situation.agrees, situation.confidential).verdict(write)
 
 

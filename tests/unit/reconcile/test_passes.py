@@ -375,6 +375,20 @@ async def test_a_lost_answer_of_the_api_server_to_the_intent_sends_nothing_twice
     assert world.condition(UID, "Synced") == ("True", "Applied")
 
 
+@pytest.mark.parametrize("history", [True, False])
+async def test_what_certainly_was_not_sent_is_not_taken_for_done(*, history: bool) -> None:
+    """A reapply differs in nothing that could be read back, so that only the process knows that it was not sent."""
+    world = World(history=history)
+    world.account.add("ep-1", {"memory.size": 1})
+    world.server.apply("a", spec(memory={"size": 2}))
+    await world.run(UID)
+    world.server.apply("a", spec(memory={"size": 2}), annotations={REAPPLY_ANNOTATION: "now"})
+    world.server.lose_answers = 1
+    await world.settle(UID, 60)
+    assert (world.updates, world.versions()) == (2, 2)
+    assert world.condition(UID, "Synced") == ("True", "Applied")
+
+
 async def test_two_operators_on_one_object_make_one_version(world: World) -> None:
     world.server.apply("a", spec(memory={"size": 2}))
     other, view, _ = world.another()
