@@ -53,5 +53,6 @@ def api_client(plane: ControlPlane, user: str = ADMIN) -> httpx.Client:
         base_url=plane.url,
         headers={"Authorization": f"Bearer {plane.token_of(user)}"},
         verify=ssl.create_default_context(cafile=plane.ca_file),
+        timeout=30,
         trust_env=False,
     )

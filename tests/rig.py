@@ -46,6 +46,10 @@ QUICK = {
 }
 
 
+UNHURRIED: Mapping[str, Any] = {"claim-seconds": 10, "request-timeout-seconds": 15, "settle-seconds": 15}
+"""Times that a busy machine does not exceed: exceeding one costs another try, and so another write of the status."""
+
+
 @dataclass
 class Process:
     """One operator process."""

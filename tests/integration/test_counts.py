@@ -12,12 +12,17 @@ import pytest
 
 from inference_operator.playground.controlplane import ControlPlane
 from inference_operator.playground.emulators.control import EmulatorControl
-from rig import Rig, rigged, spec_of
+from rig import UNHURRIED, Rig, rigged, spec_of
 from tally import Cost, Meter, show
 
 PROVIDERS = ("friendli", "novita")
 POLL_SECONDS = 0.5
-FLAGS: dict[str, Any] = {"poll_seconds": POLL_SECONDS, "drift_seconds": 1, "scale_interval_seconds": 0.001}
+FLAGS: dict[str, Any] = {
+    **UNHURRIED,
+    "poll-seconds": POLL_SECONDS,
+    "drift-seconds": 1,
+    "scale-interval-seconds": 0.001,
+}
 COLUMNS = ("changes", "mutations", "per change", "writes", "per change", "Events", "Lease")
 ENGINE = {"tokenizerSkipSpecialTokens": True, "tokenizerAddSpecialTokens": True, "maxInputLength": 4096}
 ENVS = [{"name": "HF_HOME", "value": "/data"}, {"name": "MODE", "value": "fast"}]

@@ -51,7 +51,8 @@ def test_it_runs_on_until_it_is_ended_and_cleans_up(how: signal.Signals) -> None
         said = ""
         while "resources applied" not in said:
             line = demo.stdout.readline()
-            assert line, said
+            print(line, end="")  # for the report, should the rest not come
+            assert line
             said += line
         demo.send_signal(how)
         rest, _ = demo.communicate(timeout=30)

@@ -24,8 +24,8 @@ HOLD = 2.0
 
 MIB = 1 << 20
 DEPTH = 5000
-RETRY_AFTER = 2.0
-IN_FLIGHT = 0.7
+RETRY_AFTER = 5.0
+IN_FLIGHT = 2.5
 """Seconds for which requests that had left before the 429 was read may still arrive on a busy machine."""
 
 CONDITIONS = ("Synced", "Ready", "Reconciling", "Stalled")

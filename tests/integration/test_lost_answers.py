@@ -263,6 +263,20 @@ def test_a_change_of_mind_waits_for_the_undecided_write_and_wins(rig: Rig) -> No
         assert_holds(rig, trial, changes=MINDS[trial.trouble][2])
 
 
+def test_a_change_waits_while_reads_fall_back_behind_the_last_one(rig: Rig) -> None:
+    rig.start()
+    trials = settled_trials(rig, [Trouble("reads fall back", knobs={"read_lag_seconds": SETTLE - 0.5})])
+    for trial in trials:
+        rig.emulators.set_knobs(trial.provider, trial.endpoint_id, **trial.trouble.knobs)
+    change(rig, trials)
+    seen = wait_for_all(rig, [trial.name for trial in trials])
+    assert verdicts(rig, trials, seen) == {trial.case: expected(trial) for trial in trials}
+    for trial in trials:
+        first, second = rig.mutations(trial.endpoint_id)
+        assert second.at - first.at > SETTLE - 0.5
+        assert_holds(rig, trial)
+
+
 CLAMP = 4
 CLAMPED = [Trouble("answered"), Trouble("reset", Fault(delivery="reset"))]
 

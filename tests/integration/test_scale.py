@@ -14,7 +14,7 @@ from fleet import wait_for_all
 from inference_operator.playground.controlplane import ControlPlane
 from inference_operator.playground.emulators.accounts import fingerprint
 from inference_operator.playground.emulators.control import EmulatorControl
-from rig import Rig, rigged, spec_of, wait_for
+from rig import UNHURRIED, Rig, rigged, spec_of, wait_for
 from tally import Meter, show
 
 MANY = 300
@@ -25,9 +25,9 @@ BRAKED = 60
 ROLLOUT_SECONDS = 1.0
 THROTTLED = 10
 
-STEADY = {"poll_seconds": 60, "drift_seconds": 600, "settle_seconds": 15, "request_timeout_seconds": 15}
+STEADY = {**UNHURRIED, "poll-seconds": 60, "drift-seconds": 600}
 FLAGS: Mapping[str, Mapping[str, Any]] = {
-    "unbraked": {**STEADY, "max_rollouts": 0, "log_level": "info"},
+    "unbraked": {**STEADY, "max-rollouts": 0, "log-level": "info"},
     "braked": STEADY,
     "reading": {},
     "keys": STEADY,

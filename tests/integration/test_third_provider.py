@@ -17,7 +17,7 @@ from inference_operator.playground.controlplane import ControlPlane
 from inference_operator.playground.emulators.control import EmulatorControl
 from planes import USERS
 from provider_subjects import MEMORY_SPEC
-from rig import CRD, Rig, rigged, spec_of, wait_for
+from rig import CRD, UNHURRIED, Rig, rigged, spec_of, wait_for
 from tally import Meter, show
 
 ENDPOINT = "ep-1"
@@ -89,11 +89,12 @@ def _spec_schema(definition: str) -> dict[str, Any]:
 
 def test_the_operator_keeps_it_beside_the_others(rig: Rig) -> None:
     install(rig, run("crds").stdout)
-    process = rig.start()
+    process = rig.start(**UNHURRIED)
     beside = rig.endpoint("friendli")
     rig.apply("beside", spec_of("friendli", beside, 4))
     rig.apply("third", a_spec(size=1))
     rig.wait("third", "Synced", reason="Matched")
+    rig.wait("beside")
     meter = Meter(rig, [])
     rows = []
     for size in (2, 3, 4):
@@ -101,7 +102,6 @@ def test_the_operator_keeps_it_beside_the_others(rig: Rig) -> None:
         resource = rig.wait("third", "Synced", reason="Applied")
         rig.wait("third", "Ready", reason="Serving")
         rows.append((f"size {size}", resource["status"]["version"], meter.spent().writes))
-    rig.wait("beside")
     metrics = httpx.get(f"{process.address}/metrics", trust_env=False).text
     lines = [line for line in metrics.splitlines() if 'provider="memory"' in line]
     show("a third provider", ("change", "version", "writes"), rows)

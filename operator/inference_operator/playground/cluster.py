@@ -24,6 +24,7 @@ PLURALS: Final[Mapping[str, str]] = MappingProxyType(
 )
 """Every kind that can be applied, and what it is called in a path."""
 
+_TIMEOUT_SECONDS: Final = 30.0
 _SERVED_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.05
 
@@ -50,6 +51,7 @@ class Cluster:
             headers={"Authorization": f"Bearer {token}"},
             verify=ssl.create_default_context(cafile=ca_file),
             trust_env=False,
+            timeout=_TIMEOUT_SECONDS,
         )
 
     def __enter__(self) -> Self:

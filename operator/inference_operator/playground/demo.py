@@ -44,6 +44,9 @@ PIPE_WIDTH: Final = 120
 CONVERGED, FAILED = 0, 1
 """Exit codes."""
 
+ENDING: Final = (signal.SIGINT, signal.SIGTERM)
+"""What ends the demonstration."""
+
 _RECENT: Final = 10 * LATEST_READS
 _BROKEN: Final = (ClusterError, ControlError, StageError, httpx.TransportError)
 
@@ -113,7 +116,7 @@ def _perform(console: Console, *, exit_when_done: bool) -> Outcome:
         except (UnmetError, *_BROKEN) as error:
             failure = _words(error)
         finally:
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in ENDING:
                 signal.signal(number, signal.SIG_IGN)  # from here on everything ends by itself
         return Outcome(play.picture, failure, running.operator_log)
 
@@ -253,9 +256,8 @@ def _words(error: Exception) -> str:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let SIGTERM end the demonstration as Ctrl-C does, and give both back at the end."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Let SIGINT and SIGTERM interrupt, even where a shell has had SIGINT ignored, and give both back at the end."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in ENDING}
     try:
         yield
     finally:

@@ -154,6 +154,7 @@ class Exchange:
         async with self._places:
             if self._closed:
                 raise _Closed
+            await self._close_unused()
             client = self._idle.pop()[1] if self._idle else self._new_client()
             self._busy.add(client)
             try:
@@ -166,10 +167,9 @@ class Exchange:
             finally:
                 self._busy.remove(client)
             self._idle.append((time.monotonic(), client))
-            await self._close_unused()
 
     async def _close_unused(self) -> None:
-        while self._idle[0][0] < time.monotonic() - KEEP_SECONDS:
+        while self._idle and self._idle[0][0] < time.monotonic() - KEEP_SECONDS:
             await self._idle.popleft()[1].aclose()
 
 

@@ -226,5 +226,5 @@ async def test_connections_that_nobody_uses_are_closed(monkeypatch: pytest.Monke
         await asyncio.sleep(0.1)
         await burst(exchange, 1)
         await asyncio.sleep(0.1)
-        assert len(peer.ends) == opened - 1
+        assert (len(peer.ends), peer.connections) == (opened, opened + 1)
         await exchange.close()
