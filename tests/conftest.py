@@ -3,10 +3,14 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from planes import build_programs
 
 TESTS = Path(__file__).parent
+
+settings.register_profile("patient", deadline=None)  # a busy machine is no finding
+settings.load_profile("patient")
 
 
 @pytest.hookimpl(optionalhook=True)
