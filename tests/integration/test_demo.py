@@ -12,7 +12,7 @@ import pytest
 
 from inference_operator.playground.scenario import EDITED, PARTS
 
-pytestmark = [pytest.mark.usefixtures("programs"), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.usefixtures("programs")
 
 DEMO = [sys.executable, "-m", "inference_operator", "demo"]
 
@@ -55,7 +55,7 @@ def test_it_runs_on_until_it_is_ended_and_cleans_up(how: signal.Signals) -> None
             assert line
             said += line
         demo.send_signal(how)
-        rest, _ = demo.communicate(timeout=30)
+        rest, _ = demo.communicate(timeout=60)
     assert demo.returncode == 0
     assert "of 8 resources converged" in rest
     assert_nothing_is_left(said)
@@ -66,7 +66,7 @@ def test_ending_it_early_is_a_failure_where_it_should_have_converged() -> None:
         assert demo.stdout is not None
         said = demo.stdout.readline()
         demo.send_signal(signal.SIGTERM)
-        demo.communicate(timeout=30)
+        demo.communicate(timeout=60)
     assert "Starting" in said
     assert demo.returncode == 1
 

@@ -157,12 +157,12 @@ def test_reading_writes_nothing_and_reports_what_differs(rigs: dict[str, Rig]) -
             rows.append((f"{case}, {provider}", sum(updates(rig, [endpoint_id])), drift))
             assert [field for field, _, _ in drift] == ["scaling.maxReplicas"]
             assert drift[0][1] == 5
-            assert condition_kept(rig, name)
+            assert is_ready(rig, name)
     show("looking only", ("", "updates", "status.drift"), rows)
     assert {count for _, count, _ in rows} == {0}
 
 
-def condition_kept(rig: Rig, name: str) -> bool:
+def is_ready(rig: Rig, name: str) -> bool:
     """The endpoint serves, or sleeps as it may, whatever differs."""
     found = rig.condition(name, "Ready")
     return found is not None and found[0] == "True"
