@@ -36,7 +36,7 @@ async def test_a_burst_of_one_serves_reads_and_writes() -> None:
 
 
 async def test_waiting_writes_go_before_waiting_reads() -> None:
-    budget = Budget(rate=100, burst=1)
+    budget = Budget(rate=4, burst=1)
     await budget.take(write=False)
     order: list[str] = []
 
