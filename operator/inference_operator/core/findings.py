@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from inference_operator.core.compare import Difference
 from inference_operator.core.memory import APPLIED, APPLIED_UNVERIFIED, MATCHED, Memory
 from inference_operator.core.model import Observed, State
-from inference_operator.core.plan import Action, Hold, LookDeeper, Nothing, Pause, Refuse, Send, Wait
+from inference_operator.core.plan import Action, Hold, LookDeeper, Nothing, OnlyReport, Pause, Refuse, Send, Wait
 from inference_operator.errors import (
     CapacityUnavailable,
     CredentialsRejected,
@@ -93,7 +93,10 @@ def of_decision(
     match action:
         case Nothing() if not drift:
             return _serving(_synced(memory), observed, progress)
-        case Nothing():
+        case OnlyReport() if not drift:
+            message = "All fields that can be read back agree. Nothing is sent, as the resource is only observed."
+            return _serving(Finding(TRUE, MATCHED, message), observed, progress)
+        case Nothing() | OnlyReport():
             return _serving(Finding(FALSE, "Drifted", _drift_message(drift)), observed, progress)
         case Hold():
             return of_settling(acknowledged=action.acknowledged)
@@ -140,7 +143,7 @@ def _synced(memory: Memory) -> Finding:
 
 def _drift_message(drift: tuple[Difference, ...]) -> str:
     fields = ", ".join(difference.path for difference in drift)
-    return f"Changed at the provider by somebody else: {fields}. See status.drift; change the spec, or reapply it."
+    return f"The endpoint differs from the spec: {fields}. See status.drift; change the spec, or reapply it."
 
 
 def _not_synced(reason: str, under_way: str, message: str) -> Findings:

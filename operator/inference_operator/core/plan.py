@@ -39,6 +39,11 @@ class Nothing:
 
 
 @dataclass(frozen=True, slots=True)
+class OnlyReport:
+    """Nothing is sent to this endpoint, whatever differs."""
+
+
+@dataclass(frozen=True, slots=True)
 class LookDeeper:
     """This look did not carry what the decision needs."""
 
@@ -105,7 +110,7 @@ class Send:
     corrections: Corrections | None = None
 
 
-Action = Nothing | LookDeeper | Hold | Wait | Pause | Refuse | Send
+Action = Nothing | OnlyReport | LookDeeper | Hold | Wait | Pause | Refuse | Send
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +186,7 @@ def _is_expired(situation: Situation, operation_id: str) -> bool:
 def _decide(situation: Situation) -> Plan:
     if situation.policies.observe:
         found = differences(situation.desired, situation.observed.live, situation.agrees)
-        return Plan(Nothing(), _tidy(situation).cleared(), found)
+        return Plan(OnlyReport(), _tidy(situation).cleared(), found)
     if situation.around.rival is not None:
         return Plan(Refuse("Conflict", situation.around.rival), situation.memory)
     memory, drift = _tidy(situation), _drift(situation)

@@ -16,7 +16,7 @@ from inference_operator.core import findings as found
 from inference_operator.core.findings import Finding, Findings, Progress, Standing
 from inference_operator.core.memory import rfc3339
 from inference_operator.core.model import Resource, State
-from inference_operator.core.plan import Hold, LookDeeper, Nothing, Pause, Plan, Refuse, Send, Wait
+from inference_operator.core.plan import Hold, LookDeeper, Nothing, OnlyReport, Pause, Plan, Refuse, Send, Wait
 from inference_operator.core.port import (
     Authority,
     Cluster,
@@ -355,7 +355,7 @@ class Reconciler:
                 return min(seconds, self._poll())
             case Send() | LookDeeper():
                 return AT_ONCE
-            case Nothing() | Refuse():
+            case Nothing() | OnlyReport() | Refuse():
                 moving = sight.observed.state.in_transition or self._rollouts.is_ours(work.uid)
                 return pace.spread(pace.transition_poll if moving else pace.poll, jitter)
 

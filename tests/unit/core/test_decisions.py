@@ -17,7 +17,7 @@ from inference_operator.core.compare import Difference
 from inference_operator.core.findings import Findings, Progress, Standing
 from inference_operator.core.memory import Memory, age_seconds
 from inference_operator.core.model import Failure, Observed, Resource, Snapshot, State
-from inference_operator.core.plan import Action, Hold, Nothing, Pause, Refuse, Send, Wait
+from inference_operator.core.plan import Action, Hold, Nothing, OnlyReport, Pause, Refuse, Send, Wait
 from inference_operator.core.report import Subject, View, dump, notices, report
 from inference_operator.core.rollouts import Rollouts
 from inference_operator.core.schedule import Pace
@@ -48,6 +48,7 @@ ERRORS: list[EndpointError] = [
 ]
 ACTIONS: list[Action] = [
     Nothing(),
+    OnlyReport(),
     Hold(acknowledged=True),
     Hold(acknowledged=False),
     Wait("x", 1),

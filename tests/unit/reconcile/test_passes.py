@@ -245,6 +245,12 @@ async def test_observe_and_read_only_write_nothing_and_report_differences(world:
     assert (world.updates, world.condition(UID, "Synced")) == (0, ("False", "Drifted"))
 
 
+async def test_observing_claims_nothing_to_be_applied(world: World) -> None:
+    world.server.apply("a", spec(memory={"model": "m7"}, managementPolicy="Observe"))
+    await world.run(UID)
+    assert (world.updates, world.condition(UID, "Synced")) == (0, ("True", "Matched"))
+
+
 async def test_suspension_calls_no_provider_and_says_so(world: World) -> None:
     world.server.apply("a", spec(memory={"size": 2}))
     await world.run(UID)
