@@ -45,7 +45,7 @@ class Kind:
         needs_human = self.reason in {"CredentialsRejected", "EndpointNotFound"}
         unknown = ("Unknown", self.reason if needs_human else "ProviderUnavailable")
         return {
-            "Synced": ("False", self.reason) if pending else ("True", "Applied"),
+            "Synced": ("False", self.reason) if pending or self.reason == "EndpointNotFound" else ("True", "Applied"),
             "Ready": ("False", self.reason) if self.reason == "EndpointNotFound" else unknown,
             "Reconciling": None if needs_human else ("True", "Retrying"),
             "Stalled": ("True", self.reason) if needs_human else None,

@@ -250,7 +250,7 @@ def of_failure(error: EndpointError, standing: Standing) -> Findings | None:
         found = of_refusal(error)
     if standing.memory.write_id is not None:
         found = replace(found, synced=of_open_write().synced)
-    elif not standing.pending:
+    elif not standing.pending and not isinstance(error, NotFound):
         found = replace(found, synced=None)
     lasting = isinstance(error, InvalidSpec | NotFound)
     if lasting:

@@ -55,6 +55,11 @@ class Pace:
         return SLOW_FACTOR * self.poll
 
     @property
+    def within_a_poll(self) -> float:
+        """A pause after which what has changed unwatched is still acted on within one poll."""
+        return (1 - 2 * POLL_SPREAD) * self.poll
+
+    @property
     def known_for(self) -> float:
         """How long a last look may stand in for a present one."""
         return MISSED_POLLS * self.poll

@@ -278,7 +278,7 @@ class Reconciler:
     async def _unseen(self, work: Work, refusal: Refusal) -> Result:
         """Tell why nothing is seen; at every poll, because Secrets may change unwatched and what was seen ages."""
         now, recollection, error = self._clock.now(), work.recollection, refusal.error
-        delay, grace_left = min(refusal.until - now, self._poll()), 0.0
+        delay, grace_left = min(refusal.until - now, self._pace.within_a_poll), 0.0
         if isinstance(error, SecretMissing):
             since = now if recollection.missing_since is None else recollection.missing_since
             recollection = replace(recollection, missing_since=since)

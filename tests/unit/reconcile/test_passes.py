@@ -317,6 +317,7 @@ async def test_a_missing_endpoint_stalls_and_clears_nothing(world: World) -> Non
     gone = world.account.endpoints.pop("ep-1")
     await world.settle(UID, 1000)
     assert world.condition(UID, "Stalled") == ("True", "EndpointNotFound")
+    assert world.condition(UID, "Synced") == ("False", "EndpointNotFound")
     status = world.status(UID)
     assert status.applied is not None
     assert status.version == 1
