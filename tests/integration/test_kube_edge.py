@@ -8,6 +8,7 @@ import statistics
 import time
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -133,7 +134,8 @@ async def test_the_echo_of_our_own_status_is_no_news(plane: ControlPlane, editor
 
         async def work(found: Resource) -> None:
             if found.status["observedGeneration"] != found.generation:
-                await running.cluster.write_status(found, {"observedGeneration": found.generation})
+                with suppress(StatusConflict):  # a view that is a moment behind, which a real pass decides again
+                    await running.cluster.write_status(found, {"observedGeneration": found.generation})
 
         running.work = work
         uid = uid_of(await editor.create("a"))
