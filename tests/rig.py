@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 import yaml
 
 import audit
@@ -24,6 +25,7 @@ from inference_operator.api.names import API_VERSION, GROUP, KIND, PLURAL, VERSI
 from inference_operator.playground.controlplane import ControlPlane
 from inference_operator.playground.emulators.control import EmulatorControl
 from inference_operator.playground.emulators.ledger import Entry
+from inference_operator.playground.emulators.process import emulator_process
 from planes import api_client
 
 ROOT = Path(__file__).parents[1]
@@ -122,14 +124,29 @@ class Rig:
 
     # ── the operator ──────────────────────────────────────────────────────────────────────────────────
 
-    def start(self, *arguments: str, wait: bool = True, **flags: Any) -> Process:
-        """Start an operator that works in this rig's namespace."""
-        urls = self.emulators.urls()
+    def start(
+        self,
+        *arguments: str,
+        wait: bool = True,
+        kubeconfig: Path | None = None,
+        origins: Mapping[str, str] | None = None,
+        **flags: Any,
+    ) -> Process:
+        """Start an operator that works in this rig's namespace.
+
+        Args:
+            arguments: More of the command line.
+            wait: Return only when it works.
+            kubeconfig: How it reaches the API server, where that is not directly.
+            origins: Where it reaches providers, by name, where that is not directly.
+            flags: Settings that differ from `QUICK`, by flag.
+        """
+        urls = {**self.emulators.urls(), **(origins or {})}
         settings = {**QUICK, **{name.replace("_", "-"): value for name, value in flags.items()}}
         command = [
             sys.executable,
             *(*self.program, "run"),
-            *("--kubeconfig", str(self.plane.kubeconfig_of("operator"))),
+            *("--kubeconfig", str(kubeconfig or self.plane.kubeconfig_of("operator"))),
             *("--base-url", f"friendli={urls['friendli']}", "--base-url", f"novita={urls['novita']}"),
             *("--namespace", self.namespace, "--lease-namespace", self.namespace),
             *("--http-address", "127.0.0.1:0", "--log-format", "json", "--log-level", "debug"),
@@ -143,19 +160,24 @@ class Rig:
         process = Process(popen, log)
         self.processes.append(process)
         if wait:
-            wait_for(lambda: self._is_working(process), what="the operator to work", log=log)
+            wait_for(lambda: self.is_working(process), what="the operator to work", log=log)
         return process
 
-    def _is_working(self, process: Process) -> bool:
+    def is_working(self, process: Process) -> bool:
+        """Whether the process is the active one and has begun; fails if it has ended."""
+        return "working" in self.readiness(process)
+
+    def readiness(self, process: Process) -> str:
+        """What `/readyz` says of a process that is ready; empty for one that is not yet."""
         if process.popen.poll() is not None:
             raise AssertionError(
                 f"the operator ended with {process.popen.returncode}:\n{process.log.read_text()[-4000:]}"
             )
         address = process._address()
         if address is None:
-            return False
+            return ""
         answer = httpx.get(f"{address}/readyz", trust_env=False)
-        return answer.status_code == 200 and "working" in answer.text
+        return answer.text if answer.is_success else ""
 
     # ── the cluster ───────────────────────────────────────────────────────────────────────────────────
 
@@ -313,6 +335,21 @@ def wait_for(
             raise AssertionError(f"waited {seconds} s for {what}; now: {state() if state else None}\n{tail}")
         time.sleep(0.03)
     return found
+
+
+@pytest.fixture(scope="session")
+def emulators() -> Iterator[EmulatorControl]:
+    """Both emulated providers, in a process that outlives any operator."""
+    with emulator_process() as control:
+        yield control
+
+
+@pytest.fixture(name="rig")
+def rig_of_test(control_plane: ControlPlane, emulators: EmulatorControl, tmp_path: Path) -> Iterator[Rig]:
+    """A namespace, an account and operators of its own; whatever they wrote is searched for the token."""
+    with rigged(control_plane, emulators, tmp_path) as made:
+        yield made
+        assert made.secrets_shown() == []
 
 
 @contextmanager

@@ -312,7 +312,7 @@ BURST = 4
 
 def test_two_operators_at_once_make_one_version_for_each_change(rig: Rig) -> None:
     for process in [rig.start(wait=False), rig.start(wait=False)]:
-        wait_for(partial(rig._is_working, process), what="both to work", log=process.log)
+        wait_for(partial(rig.is_working, process), what="both to work", log=process.log)
     trials, rows = settled_trials(rig, [Trouble("two operators")]), list[tuple[object, ...]]()
     for step, trouble in enumerate(ONE_BY_ONE, start=1):
         for trial in trials:

@@ -48,7 +48,7 @@ def rigs(
         for name, flags in FLAGS.items():
             made[name].start(*arguments.get(name, []), wait=False, **flags)
         working = [made[name] for name in FLAGS]
-        wait_for(lambda: all(rig._is_working(rig.processes[-1]) for rig in working), what="the operators to work")
+        wait_for(lambda: all(rig.is_working(rig.processes[-1]) for rig in working), what="the operators to work")
         yield made
         for rig in made.values():
             assert rig.secrets_shown() == []

@@ -116,9 +116,9 @@ def rigs(
             mode: stack.enter_context(rigged(control_plane, emulators, tmp_path_factory.mktemp(mode))) for mode in polls
         }
         for mode, rig in made.items():
-            flags = {"poll_seconds": polls[mode], "drift_seconds": 60, "secret_grace_seconds": GRACE_SECONDS}
-            rig.start("--secrets", mode, wait=False, **flags)
-        wait_for(lambda: all(rig._is_working(rig.processes[-1]) for rig in made.values()), what="both to work")
+            flags: dict[str, Any] = {"poll_seconds": polls[mode], "secret_grace_seconds": GRACE_SECONDS}
+            rig.start("--secrets", mode, wait=False, drift_seconds=60, **flags)
+        wait_for(lambda: all(rig.is_working(rig.processes[-1]) for rig in made.values()), what="both to work")
         yield made
         for rig in made.values():
             assert rig.secrets_shown() == []

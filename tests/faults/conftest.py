@@ -1,0 +1,6 @@
+"""What the tests of this folder share: a control plane and emulators per test process, a rig per test."""
+
+from planes import control_plane, programs, pytest_collection_finish
+from rig import emulators, rig_of_test
+
+__all__ = ["control_plane", "emulators", "programs", "pytest_collection_finish", "rig_of_test"]
