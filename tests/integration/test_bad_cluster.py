@@ -20,6 +20,7 @@ from rig import CRD, Rig, rigged, spec_of, wait_for
 PROVIDERS = ("friendli", "novita")
 
 
+@pytest.mark.covers("E7")
 def test_a_status_that_our_code_cannot_make_sense_of_holds_up_nobody_else(rig: Rig) -> None:
     garbled, sound = rig.endpoint("novita"), rig.endpoint("novita")
     rig.start()
@@ -44,6 +45,7 @@ def put_operation(rig: Rig, resource: dict[str, Any], **effect: dict[str, str]) 
     )
 
 
+@pytest.mark.covers("D14")
 @pytest.mark.usefixtures("programs")
 def test_under_an_older_custom_resource_definition_nothing_is_sent(emulators: EmulatorControl, tmp_path: Path) -> None:
     with ControlPlane(users=USERS) as plane, rigged(plane, emulators, tmp_path) as rig:

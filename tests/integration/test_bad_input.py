@@ -57,6 +57,7 @@ REFUSALS = [
 ]
 
 
+@pytest.mark.covers("C3")
 @pytest.mark.parametrize(("provider", "status", "body"), REFUSALS)
 def test_a_refused_update_says_why_in_clean_words_and_waits_for_another_spec(
     rig: Rig, provider: str, status: int, body: dict[str, Any], endpoint: str
@@ -127,6 +128,7 @@ def test_limits_that_cannot_be_read_hold_up_nothing(rig: Rig) -> None:
 RETRY_AFTER = 2
 
 
+@pytest.mark.covers("C1")
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_an_update_that_came_too_fast_is_sent_again_when_the_silence_is_over(rig: Rig, provider: str) -> None:
     name = f"hasty-{provider}"
@@ -148,6 +150,7 @@ def test_an_update_that_came_too_fast_is_sent_again_when_the_silence_is_over(rig
 # --- Endpoints that are not there ---
 
 
+@pytest.mark.covers("C5")
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_an_endpoint_that_is_not_found_is_neither_created_nor_forgotten(rig: Rig, provider: str, endpoint: str) -> None:
     before = len(rig.emulators.ledger(provider=provider))
@@ -171,6 +174,7 @@ def test_an_endpoint_that_is_not_found_is_neither_created_nor_forgotten(rig: Rig
     assert [(call.operation, call.foreign) for call in calls] == [("update", False), ("delete", True)]
 
 
+@pytest.mark.covers("C5")
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_an_endpoint_that_only_the_update_does_not_find_is_reported(rig: Rig, provider: str, endpoint: str) -> None:
     name = f"lost-{provider}"
@@ -187,6 +191,7 @@ def test_an_endpoint_that_only_the_update_does_not_find_is_reported(rig: Rig, pr
 # --- Answers that are new to us ---
 
 
+@pytest.mark.covers("C13")
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_a_state_that_is_not_known_is_unknown_and_shown(rig: Rig, provider: str, endpoint: str) -> None:
     if provider == "friendli":
@@ -221,6 +226,7 @@ def read(rig: Rig, provider: str, path: str) -> Any:
     return answer.json()
 
 
+@pytest.mark.covers("C13")
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_new_fields_and_numbers_as_text_are_no_difference(rig: Rig, provider: str, endpoint: str) -> None:
     name = f"text-{provider}"
@@ -274,6 +280,7 @@ def test_what_is_not_supported_yet_is_said_and_calls_nobody(
     assert len(rig.emulators.ledger()) == requests
 
 
+@pytest.mark.covers("G7")
 @pytest.mark.parametrize("how", ["spec", "annotation"])
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_nobody_is_called_while_suspended(rig: Rig, provider: str, how: str, endpoint: str) -> None:

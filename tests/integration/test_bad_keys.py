@@ -45,6 +45,7 @@ def _no_faults_left(emulators: EmulatorControl) -> Iterator[None]:
     emulators.clear_faults()
 
 
+@pytest.mark.covers("F1", "F7")
 def test_a_missing_secret_or_key_is_waited_for_until_the_grace_time_is_over(rig: Rig) -> None:
     rig.secret("without-key", other="x")
     endpoints = {}
@@ -69,6 +70,7 @@ def test_a_missing_secret_or_key_is_waited_for_until_the_grace_time_is_over(rig:
     assert_sent_once(rig, endpoints)
 
 
+@pytest.mark.covers("F1")
 def test_a_missing_secret_behind_a_variable_is_waited_for_until_the_grace_time_is_over(rig: Rig) -> None:
     endpoints = {"missing-env": rig.endpoint("novita")}
     variable = {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "hf", "key": "token"}}}
@@ -85,6 +87,7 @@ def test_a_missing_secret_behind_a_variable_is_waited_for_until_the_grace_time_i
     assert "hf_value_of_a_variable" not in str(shown["status"])
 
 
+@pytest.mark.covers("F4", "F5", "F6")
 def test_what_cannot_be_a_key_is_never_sent(rig: Rig) -> None:
     endpoints = {f"malformed-{case}": rig.endpoint(PROVIDERS[at % 2]) for at, case in enumerate(MALFORMED)}
     for at, (name, value) in enumerate(zip(endpoints, MALFORMED.values(), strict=True)):
@@ -101,6 +104,7 @@ def test_what_cannot_be_a_key_is_never_sent(rig: Rig) -> None:
     assert_sent_once(rig, endpoints)
 
 
+@pytest.mark.covers("C4")
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_a_key_that_is_refused_is_tried_once_and_again_when_the_secret_changes(rig: Rig, provider: str) -> None:
     names = {case: f"{case}-{provider}" for case in ("unknown", "forbidden")}
@@ -124,6 +128,7 @@ def test_a_key_that_is_refused_is_tried_once_and_again_when_the_secret_changes(r
     assert_sent_once(rig, endpoints)
 
 
+@pytest.mark.covers("C4")
 @pytest.mark.parametrize("provider", PROVIDERS)
 @pytest.mark.parametrize("status", [401, 403])
 def test_an_update_that_the_key_may_not_send_is_sent_again_when_the_secret_changes(

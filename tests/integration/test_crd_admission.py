@@ -106,6 +106,7 @@ def test_the_definition_is_structural_and_served(server: Server) -> None:
     }
 
 
+@pytest.mark.covers("F8")
 def test_every_bad_resource_is_refused_with_the_help_that_the_offline_verdict_gives(
     server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -172,6 +173,7 @@ def test_a_scalar_means_the_same_to_the_api_server(server: Server, place: str) -
     assert wrong == {}
 
 
+@pytest.mark.covers("E9")
 def test_what_is_immutable_stays(server: Server) -> None:
     server.stored("immutable")
     block = {"metadata.name": "immutable", "spec.provider": "novita", "spec.novita": {}, "spec.friendli": GONE}

@@ -166,6 +166,7 @@ def listener() -> Iterator[str]:
             server.accept()
 
 
+@pytest.mark.covers("B6", "B7", "B8", "B10", "C1", "C4", "C5")
 @pytest.mark.parametrize("provider", ["friendli", "novita"])
 def test_no_failed_read_causes_a_write_and_all_is_well_afterwards(rig: Rig, provider: str) -> None:
     with listener() as elsewhere:

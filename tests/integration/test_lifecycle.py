@@ -134,6 +134,7 @@ def test_a_deleted_resource_is_gone_at_once_and_its_endpoint_untouched(rig: Rig)
         assert (after["config"], after["deleted"]) == (before[provider], False)
 
 
+@pytest.mark.covers("E4")
 def test_the_older_of_two_resources_owns_the_endpoint_and_the_younger_inherits_it(rig: Rig) -> None:
     endpoint_id = in_sync(rig, "older", spec_of("friendli", rig.endpoint("friendli"), 2))
     time.sleep(1.1)  # creation times are in seconds, and the uid would decide
@@ -194,6 +195,7 @@ def _comment(body: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in body.items() if key == "newVersionComment"}
 
 
+@pytest.mark.covers("G7")
 def test_nobody_is_called_while_a_resource_is_suspended(rig: Rig) -> None:
     cases = {
         f"suspended-{provider}-{how}": (how, spec_of(provider, rig.endpoint(provider), 2))
@@ -233,6 +235,7 @@ def _suspend(rig: Rig, name: str, how: str, *, on: bool) -> None:
 # ── foreign changes ───────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.covers("C7")
 def test_a_foreign_change_is_reported_or_corrected_once_as_the_policy_says(rig: Rig) -> None:
     cases = {
         f"drift-{policy.lower()}-{provider}": (provider, policy, rig.endpoint(provider))

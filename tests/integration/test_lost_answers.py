@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import pytest
+
 from fleet import wait_for_all
 from inference_operator.playground.emulators.faults import Fault
 from inference_operator.playground.emulators.ledger import Entry
@@ -139,6 +141,7 @@ def expected(trial: Trial) -> tuple[int, int, tuple[str, str]]:
     return trial.trouble.sent, 1, UNVERIFIED if unverified else APPLIED
 
 
+@pytest.mark.covers("B1", "B2", "B3", "B9", "C2", "C10")
 def test_every_lost_answer_leads_to_one_version_and_to_synced_without_help(rig: Rig) -> None:
     rig.start()
     trials = settled_trials(rig, LOST + ANSWERED)
@@ -174,6 +177,7 @@ DEATHS = [
 ]
 
 
+@pytest.mark.covers("A3", "B3")
 def test_an_operator_that_is_killed_at_the_commit_goes_on_where_it_was(rig: Rig) -> None:
     process = rig.start()
     trials = settled_trials(rig, DEATHS)
@@ -202,6 +206,7 @@ UNREADABLE = {
 """How reads fail, and what is Stalled and Reconciling meanwhile."""
 
 
+@pytest.mark.covers("B1", "C2", "C4", "C5")
 def test_an_undecided_write_stays_so_while_nothing_can_be_read(rig: Rig) -> None:
     fates = {"after": Fault(gate_after="undecided", delivery="reset")}
     fates["before"] = replace(fates["after"], commit="never")
@@ -247,6 +252,7 @@ def is_sent(rig: Rig, trial: Trial) -> bool:
     return len(rig.mutations(trial.endpoint_id)) == 2
 
 
+@pytest.mark.covers("E5", "B3")
 def test_a_change_of_mind_waits_for_the_undecided_write_and_wins(rig: Rig) -> None:
     rig.start()
     trials = settled_trials(rig, list(MINDS))
@@ -263,6 +269,7 @@ def test_a_change_of_mind_waits_for_the_undecided_write_and_wins(rig: Rig) -> No
         assert_holds(rig, trial, changes=MINDS[trial.trouble][2])
 
 
+@pytest.mark.covers("C10")
 def test_a_change_waits_while_reads_fall_back_behind_the_last_one(rig: Rig) -> None:
     rig.start()
     trials = settled_trials(rig, [Trouble("reads fall back", knobs={"read_lag_seconds": SETTLE - 0.5})])
@@ -281,6 +288,7 @@ CLAMP = 4
 CLAMPED = [Trouble("answered"), Trouble("reset", Fault(delivery="reset"))]
 
 
+@pytest.mark.covers("C16")
 def test_a_clamped_value_is_sent_once_and_then_needs_a_human(rig: Rig) -> None:
     rig.start()
     trials = [trial for trial in settled_trials(rig, CLAMPED) if trial.kind != "write-only"]
@@ -310,6 +318,7 @@ ONE_BY_ONE = [
 BURST = 4
 
 
+@pytest.mark.covers("E1", "E6")
 def test_two_operators_at_once_make_one_version_for_each_change(rig: Rig) -> None:
     for process in [rig.start(wait=False), rig.start(wait=False)]:
         wait_for(partial(rig.is_working, process), what="both to work", log=process.log)

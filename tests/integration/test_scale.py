@@ -168,6 +168,7 @@ def is_ready(rig: Rig, name: str) -> bool:
     return found is not None and found[0] == "True"
 
 
+@pytest.mark.covers("C15")
 def test_a_throttled_key_does_not_slow_another(rigs: dict[str, Rig]) -> None:
     free, throttled = rigs["keys"], rigs["other"]
     fleets = {rig.namespace: place(rig, THROTTLED, 1) for rig in (free, throttled)}

@@ -167,6 +167,7 @@ def test_a_rotated_key_is_used_within_a_second(hire: Hire, provider: str) -> Non
     assert tenant.mutations() == 1
 
 
+@pytest.mark.covers("C4", "F3")
 def test_a_resource_parked_on_a_refused_key_wakes_and_sends_what_it_owes_once(hire: Hire, mode: str) -> None:
     tenant = hire(mode)
     tenant.begin()
@@ -240,6 +241,7 @@ def test_a_rotated_environment_value_is_one_more_update(hire: Hire, mode: str) -
     assert tenant.rig.condition(tenant.name, "Synced") == ("True", "Applied")
 
 
+@pytest.mark.covers("F1")
 def test_a_resource_may_come_before_its_secret(hire: Hire, mode: str) -> None:
     tenant = hire(mode)
     tenant.apply()
@@ -255,6 +257,7 @@ def test_a_resource_may_come_before_its_secret(hire: Hire, mode: str) -> None:
     assert tenant.mutations() == 1
 
 
+@pytest.mark.covers("F1")
 def test_a_secret_that_does_not_come_needs_a_human_and_heals_when_it_does(hire: Hire, mode: str) -> None:
     tenant = hire(mode)
     tenant.apply()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from inference_operator.kube.scopes import lease_name
 from inference_operator.playground.controlplane import ControlPlane
 from inference_operator.playground.emulators.control import EmulatorControl
 from inference_operator.playground.emulators.faults import Fault
@@ -30,6 +31,7 @@ def count(rig: Rig, endpoint_id: str) -> int:
     return len(rig.mutations(endpoint_id))
 
 
+@pytest.mark.covers("A7")
 @pytest.mark.parametrize("answered", [True, False], ids=["answered", "unanswered"])
 def test_an_update_under_way_survives_the_end_of_the_process(
     rig: Rig,
@@ -103,7 +105,8 @@ def test_without_a_predecessor_first_writes_are_sent_at_once_and_the_lease_is_ke
 
 
 def lease(rig: Rig) -> dict[str, Any]:
-    path = f"/apis/coordination.k8s.io/v1/namespaces/{rig.namespace}/leases/inference-operator"
+    name = lease_name([rig.namespace], None)
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{rig.namespace}/leases/{name}"
     return dict(rig.api.get(path).raise_for_status().json()["spec"])
 
 
@@ -115,6 +118,7 @@ def breakable(emulators: EmulatorControl, tmp_path: Path) -> Iterator[Rig]:
         assert made.secrets_shown() == []
 
 
+@pytest.mark.covers("D1")
 def test_an_api_server_that_was_away_costs_no_update(breakable: Rig) -> None:
     rig = breakable
     process = rig.start()

@@ -102,6 +102,7 @@ async def test_no_other_origin_sees_the_token(tmp_path: Path) -> None:
     assert stolen == [("/stolen", "")] * 2
 
 
+@pytest.mark.covers("B13")
 async def test_proxies_of_the_environment_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference_operator.errors import CredentialsRejected, InvalidSpec, NotFound, Throttled
+from inference_operator.errors import CredentialsRejected, InvalidSpec, NotFound, Throttled, Unavailable
 from inference_operator.providers.answers import MAX_TEXT, Redaction, decode, refusal, retry_after, words
 
 TOKEN = "flp_Zq8xW3vT6yLm0PnRb5Kd"
@@ -34,6 +34,7 @@ def test_any_bytes_decode_to_a_value_that_can_be_encoded_again_or_to_none(conten
     json.dumps(decode(content), ensure_ascii=False, allow_nan=False).encode()
 
 
+@pytest.mark.covers("B8")
 @pytest.mark.parametrize(
     "content",
     [
@@ -79,6 +80,7 @@ def test_what_is_only_unusual_decodes(content: bytes, document: object) -> None:
     assert decode(content) == document
 
 
+@pytest.mark.covers("C1")
 @pytest.mark.parametrize(
     ("values", "seconds"),
     [
@@ -108,6 +110,7 @@ def test_retry_after_is_at_most_an_hour_and_never_negative(values: list[str], se
     assert retry_after(values, NOW) == seconds
 
 
+@pytest.mark.covers("C1")
 @given(st.lists(st.text()))
 def test_retry_after_understands_or_ignores_everything(values: list[str]) -> None:
     assert 0 <= retry_after(values, NOW) <= 3600
@@ -185,26 +188,23 @@ def test_ordinary_words_are_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "error"),
+    ("status", "write", "read"),
     [
-        (400, InvalidSpec),
-        (401, CredentialsRejected),
-        (402, InvalidSpec),
-        (403, CredentialsRejected),
-        (404, NotFound),
-        (409, InvalidSpec),
-        (418, InvalidSpec),
-        (422, InvalidSpec),
-        (429, Throttled),
-        (451, InvalidSpec),
+        (400, InvalidSpec, InvalidSpec),
+        (401, CredentialsRejected, CredentialsRejected),
+        (403, CredentialsRejected, CredentialsRejected),
+        (404, NotFound, NotFound),
+        (422, InvalidSpec, InvalidSpec),
+        (429, Throttled, Throttled),
+        *((status, InvalidSpec, Unavailable) for status in (402, 405, 409, 410, 418, 421, 425, 431, 451, 499)),
     ],
 )
-@pytest.mark.parametrize("write", [True, False])
-def test_a_refusal_means_what_the_table_says(status: int, error: type[Exception], write: bool) -> None:  # noqa: FBT001 - a parameter of the table
-    refused = refusal("friendli update", status, "because", write=write)
-    assert type(refused) is error
-    assert refused.message.startswith(f"friendli update: HTTP {status}: because")
-    assert getattr(refused, "maybe_busy", False) == (write and status in {400, 409})
+def test_a_refusal_means_what_the_table_says(status: int, write: type[Exception], read: type[Exception]) -> None:
+    for error, writing in ((write, True), (read, False)):
+        refused = refusal("friendli update", status, "because", write=writing)
+        assert type(refused) is error
+        assert refused.message.startswith(f"friendli update: HTTP {status}: because")
+        assert getattr(refused, "maybe_busy", False) == (writing and status in {400, 409})
 
 
 def test_not_found_says_that_the_key_may_be_the_reason() -> None:

@@ -83,6 +83,7 @@ async def test_a_trusted_certificate_is_accepted(certificate: Path) -> None:
         assert await get(peer.origin, certificate / "right.pem") == Answer(200, b"{}")
 
 
+@pytest.mark.covers("B5")
 @pytest.mark.parametrize(
     ("server", "trusted", "why"),
     [("right", None, "self-signed"), ("right", "wrong", "self-signed"), ("wrong", "wrong", "IP address mismatch")],
@@ -99,6 +100,7 @@ async def test_any_other_certificate_is_not_and_the_key_is_not_sent(
         assert peer.requests == []
 
 
+@pytest.mark.covers("B5")
 async def test_a_server_without_tls_is_not_spoken_to_in_clear(certificate: Path) -> None:
     async with listening() as peer:
         result = await get(peer.origin.replace("http:", "https:"), certificate / "right.pem", seconds=0.5)

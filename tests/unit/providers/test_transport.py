@@ -150,6 +150,7 @@ async def test_no_cookie_is_kept(transport: Transport, peer: Peer) -> None:
     assert all(b"cookie" not in request.lower() for request in peer.requests)
 
 
+@pytest.mark.covers("B13")
 async def test_the_environment_names_no_proxy_and_no_password(
     monkeypatch: pytest.MonkeyPatch, transport: Transport, peer: Peer, tmp_path: Any
 ) -> None:
@@ -310,6 +311,7 @@ BROKEN = [
 ]
 
 
+@pytest.mark.covers("B7", "B8", "B9")
 @pytest.mark.parametrize("answering", BROKEN)
 async def test_an_answer_that_does_not_arrive_whole_leaves_a_write_undecided(
     answering: Any, hasty: Transport, peer: Peer
@@ -367,6 +369,7 @@ async def test_a_read_takes_only_200(status: int, channel: Channel, peer: Peer) 
         await read(channel)
 
 
+@pytest.mark.covers("B10")
 async def test_a_redirect_is_never_followed(channel: Channel, peer: Peer) -> None:
     async with listening() as elsewhere:
         for status in (301, 302, 303, 307, 308):
@@ -377,6 +380,7 @@ async def test_a_redirect_is_never_followed(channel: Channel, peer: Peer) -> Non
     assert all(request.startswith(b"PUT /endpoint/a ") for request in peer.requests)
 
 
+@pytest.mark.covers("B11")
 async def test_a_connection_that_is_closed_under_a_write_is_not_tried_again(channel: Channel, peer: Peer) -> None:
     async def close_on_second(connection: Connection, _: bytes) -> None:
         if connection.served == 1:
@@ -407,6 +411,7 @@ async def test_no_failure_loses_a_connection_for_ever(
 # ── what was never sent ───────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.covers("B4")
 async def test_a_refused_connection_proves_that_nothing_was_sent(transport: Transport) -> None:
     async with listening() as closed:
         origin = closed.origin
@@ -415,6 +420,7 @@ async def test_a_refused_connection_proves_that_nothing_was_sent(transport: Tran
     assert_clean(caught.value)
 
 
+@pytest.mark.covers("B4")
 async def test_an_unknown_host_proves_that_nothing_was_sent(
     monkeypatch: pytest.MonkeyPatch, transport: Transport
 ) -> None:
@@ -518,6 +524,7 @@ async def test_a_provider_that_echoes_the_key_is_not_quoted(echo: str, transport
         assert "you sent" not in caught.value.message
 
 
+@pytest.mark.covers("C1", "C15")
 async def test_too_many_calls_silence_the_whole_key_but_no_other(transport: Transport, peer: Peer) -> None:
     peer.answer(http(429, DETAIL, "Retry-After: 30"))
     with pytest.raises(Throttled) as caught:
@@ -614,11 +621,13 @@ def test_what_could_be_more_than_a_segment_is_refused(value: str) -> None:
         segment(value)
 
 
+@pytest.mark.covers("F5")
 @pytest.mark.parametrize("secret", [b"flp_x", b"flp_x\n", b"  flp_x \r\n", b"\tflp_x"])
 def test_white_space_around_a_key_is_taken_away(secret: bytes) -> None:
     assert credentials_from(secret).token.get_secret_value() == "flp_x"
 
 
+@pytest.mark.covers("F6")
 @pytest.mark.parametrize(
     ("secret", "complaint"),
     [

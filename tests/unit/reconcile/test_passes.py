@@ -83,6 +83,7 @@ async def test_a_change_of_the_comment_alone_makes_no_version_and_rides_on_the_n
     assert (world.updates, world.status(UID).version_comment) == (2, "later")
 
 
+@pytest.mark.covers("B1", "B2")
 @pytest.mark.parametrize("model", [None, "m1"], ids=["readable", "write-only"])
 @pytest.mark.parametrize("commit", list(Commit))
 @pytest.mark.parametrize("restart", [False, True])
@@ -117,6 +118,7 @@ async def test_an_operation_of_another_process_is_left_alone_until_it_was_seen_f
     assert (world.updates, world.versions()) == (2, 1)
 
 
+@pytest.mark.covers("C10")
 async def test_lagging_reads_lead_to_no_second_write(world: World) -> None:
     world.account.lag = 5
     world.server.apply("a", spec(memory={"size": 2, "model": "m1"}))
@@ -127,6 +129,7 @@ async def test_lagging_reads_lead_to_no_second_write(world: World) -> None:
     assert world.condition(UID, "Synced") == ("True", "Applied")
 
 
+@pytest.mark.covers("C16")
 async def test_a_clamped_value_is_not_sent_again_and_needs_a_human(world: World) -> None:
     world.account.clamp["memory.size"] = 5
     world.server.apply("a", spec(memory={"size": 9}))
@@ -170,6 +173,7 @@ async def test_a_refused_update_stalls_and_wakes_on_a_new_generation(world: Worl
     assert world.condition(UID, "Stalled") is None
 
 
+@pytest.mark.covers("C6")
 async def test_a_refusal_while_the_provider_is_at_work_is_not_the_users_fault(world: World) -> None:
     world.account.rollout = 6
     world.server.apply("a", spec(memory={"size": 2}))
@@ -204,6 +208,7 @@ async def test_a_foreign_change_is_reported_and_not_touched(world: World) -> Non
     assert [(d.field, d.desired, d.observed) for d in world.status(UID).drift] == [("memory.size", 2, 7)]
 
 
+@pytest.mark.covers("C8")
 async def test_a_foreign_version_is_drift_only_where_it_may_hide_something(world: World) -> None:
     world.server.apply("a", spec(memory={"size": 2}))
     await world.run(UID)
@@ -220,6 +225,7 @@ async def test_a_foreign_version_is_drift_only_where_it_may_hide_something(world
     assert len(world.server.writes) == writes
 
 
+@pytest.mark.covers("C7")
 async def test_drift_is_corrected_after_two_looks_and_contested_the_third_time(world: World) -> None:
     world.server.apply("a", spec(memory={"size": 2}, driftPolicy="Correct"))
     await world.settle(UID, 700)
@@ -326,6 +332,7 @@ async def test_a_missing_endpoint_stalls_and_clears_nothing(world: World) -> Non
     assert (world.updates, world.condition(UID, "Synced")) == (1, ("True", "Applied"))
 
 
+@pytest.mark.covers("D14")
 async def test_an_older_crd_that_drops_the_intent_stops_the_write(world: World) -> None:
     world.server.prune = ("operation",)
     world.server.apply("a", spec(memory={"size": 2}))
@@ -357,6 +364,7 @@ async def test_first_writes_wait_after_a_predecessor(world: World) -> None:
     assert world.updates == 1
 
 
+@pytest.mark.covers("E5")
 async def test_an_edit_between_intent_and_outcome_is_recorded_against_its_own_generation(world: World) -> None:
     world.server.apply("a", spec(memory={"size": 2}))
     changes = [spec(memory={"size": 3})]
@@ -374,6 +382,7 @@ async def test_an_edit_between_intent_and_outcome_is_recorded_against_its_own_ge
     assert world.status(UID).observed_generation == 2
 
 
+@pytest.mark.covers("D9")
 async def test_a_lost_answer_of_the_api_server_to_the_intent_sends_nothing_twice(world: World) -> None:
     world.server.apply("a", spec(memory={"size": 2}))
     world.server.lose_answers = 1
@@ -448,6 +457,7 @@ async def test_writes_of_replicas_alone_keep_their_interval(world: World) -> Non
     assert world.versions() == 3
 
 
+@pytest.mark.covers("E2")
 async def test_a_wrong_clock_starts_and_stops_nothing(world: World) -> None:
     world.server.apply("a", spec(memory={"size": 2}, driftPolicy="Correct"))
     await world.run(UID)

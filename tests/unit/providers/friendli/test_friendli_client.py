@@ -211,6 +211,7 @@ async def test_a_status_without_a_status_is_none(body: Any) -> None:
 # ── the history ───────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.covers("C12")
 @pytest.mark.parametrize("newest_first", [True, False])
 @pytest.mark.parametrize("base", [None, 0, 9, 10, 11, 12])
 async def test_the_newest_version_is_the_greatest_number_of_all_pages(
@@ -230,6 +231,7 @@ async def test_the_newest_version_is_the_greatest_number_of_all_pages(
     assert all(entry.snapshot.values["friendli.name"] == f"name-{entry.number}" for entry in read.entries)
 
 
+@pytest.mark.covers("C12")
 @pytest.mark.parametrize("end", [{}, {"nextCursor": None}, {"nextCursor": ""}])
 async def test_a_history_may_be_empty(end: dict[str, Any]) -> None:
     assert await history(lambda _: {"data": {}, **end}) == History(-1, ())
@@ -254,6 +256,7 @@ async def test_bodies_below_the_base_are_not_looked_at() -> None:
         await history(lambda _: page, 4)
 
 
+@pytest.mark.covers("C12")
 @pytest.mark.parametrize(
     "page",
     [
@@ -313,7 +316,8 @@ async def test_pages_that_never_end_end(monkeypatch: pytest.MonkeyPatch) -> None
         (402, CapacityUnavailable, CapacityUnavailable),
         (403, CredentialsRejected, CredentialsRejected),
         (404, NotFound, NotFound),
-        (409, InvalidSpec, InvalidSpec),
+        (409, Unavailable, InvalidSpec),
+        (421, Unavailable, InvalidSpec),
         (422, InvalidSpec, InvalidSpec),
         (429, Throttled, Throttled),
         (500, Unavailable, Ambiguous),

@@ -309,6 +309,7 @@ def test_gpus_agree_by_name_and_count() -> None:
     assert not agrees("friendli.name", "a", None)
 
 
+@pytest.mark.covers("C13")
 @pytest.mark.parametrize(
     ("status", "state"),
     [

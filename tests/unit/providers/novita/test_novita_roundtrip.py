@@ -5,6 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
@@ -148,6 +149,7 @@ def test_sending_once_more_sends_the_same(document: Any, spec: Any) -> None:
     assert translate.render(wanted, first) == translate.render(wanted, second)
 
 
+@pytest.mark.covers("C13")
 @given(documents(), specs())
 def test_numbers_as_text_make_no_difference(document: Any, spec: Any) -> None:
     plain, text = observed(document), observed(as_text(document))
@@ -155,6 +157,7 @@ def test_numbers_as_text_make_no_difference(document: Any, spec: Any) -> None:
     assert translate.render(desired(spec), plain) == translate.render(desired(spec), text)
 
 
+@pytest.mark.covers("C13")
 @given(documents(extras=True), specs())
 def test_fields_that_nobody_knows_survive(document: Any, spec: Any) -> None:
     body = translate.render(desired(spec), observed(document))
