@@ -1,4 +1,4 @@
-"""What happens once per test run, before pytest-xdist starts its workers."""
+"""What happens once per test run: programs are built before it, and its output is searched for tokens after it."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import pytest
 from hypothesis import settings
 
 from planes import build_programs
+from secrecy import files_that_show, shows
 
 TESTS = Path(__file__).parent
 
@@ -20,3 +21,36 @@ def pytest_xdist_setupnodes(config: pytest.Config) -> None:
     using = [file.parent for file in TESTS.glob("*/conftest.py") if "planes" in file.read_text(encoding="utf-8")]
     if any(path.is_relative_to(folder) or folder.is_relative_to(path) for path in chosen for folder in using):
         build_programs(config)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Search where the results of all workers come together."""
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Sweep(config))
+
+
+class Sweep:
+    """Fails a run whose tests let a token show in a report or in any file that they left behind."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._places: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Search what a test printed and logged."""
+        if shows(f"{report.longreprtext}{report.caplog}{report.capstdout}{report.capstderr}"):
+            self._places.append(f"the output of {report.nodeid}")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Search the files."""
+        folder: Path = self._config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined] # no other way to it
+        self._places += [str(path.relative_to(folder)) for path in files_that_show(folder)]
+        if self._places:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Name the places."""
+        if self._places:
+            terminalreporter.section("tokens shown", red=True)
+            terminalreporter.write_line("\n".join(sorted(set(self._places))))

@@ -67,6 +67,8 @@ def kinds_of_all(elsewhere: str) -> list[Kind]:
             secret="silenced",
         ),
         Kind("408", Fault(status=408)),
+        Kind("421", Fault(status=421)),
+        Kind("451 HTML", Fault(status=451, body="<html>", headers={"Content-Type": "text/html"})),
         Kind("500", Fault(status=500)),
         Kind("502 HTML", Fault(status=502, body="<html>", headers={"Content-Type": "text/html"})),
         Kind("503 Retry-After", Fault(status=503, headers={"Retry-After": "1"})),

@@ -50,8 +50,6 @@ def rigs(
         working = [made[name] for name in FLAGS]
         wait_for(lambda: all(rig.is_working(rig.processes[-1]) for rig in working), what="the operators to work")
         yield made
-        for rig in made.values():
-            assert rig.secrets_shown() == []
 
 
 def place(rig: Rig, count: int, number: int, **members: Any) -> dict[str, dict[str, Any]]:

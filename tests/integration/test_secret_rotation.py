@@ -120,8 +120,6 @@ def rigs(
             rig.start("--secrets", mode, wait=False, drift_seconds=60, **flags)
         wait_for(lambda: all(rig.is_working(rig.processes[-1]) for rig in made.values()), what="both to work")
         yield made
-        for rig in made.values():
-            assert rig.secrets_shown() == []
 
 
 @pytest.fixture(params=["watch", "get"])

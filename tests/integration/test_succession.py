@@ -115,7 +115,6 @@ def breakable(emulators: EmulatorControl, tmp_path: Path) -> Iterator[Rig]:
     """A rig with a control plane of its own."""
     with ControlPlane(users=USERS) as plane, rigged(plane, emulators, tmp_path) as made:
         yield made
-        assert made.secrets_shown() == []
 
 
 @pytest.mark.covers("D1")
