@@ -65,6 +65,7 @@ class Operator:
     Attributes:
         listed: Set once all resources in scope are known; a replica is ready from then on, active or not.
         active: Set once this replica works.
+        ending: Set once nothing new is begun any more.
     """
 
     def __init__(self, parts: Parts, reconcile: Reconcile, *, drain_seconds: float) -> None:
@@ -80,9 +81,13 @@ class Operator:
         self._drain_seconds = drain_seconds
         self.listed = asyncio.Event()
         self.active = asyncio.Event()
+        self.ending = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, which SIGINT and SIGTERM do too, and end in good order.
+
+        The Lease is kept until the last pass has ended, and let go of then. Where it is lost, passes end as well as
+        they can, but none of them may begin a write to a provider.
 
         Raises:
             LeaseError: The Lease cannot be kept.
@@ -113,6 +118,7 @@ class Operator:
             task.result()
 
     async def _finish_work(self) -> None:
+        self.ending.set()
         self._parts.queue.stop()
         if not await self._parts.queue.drain(self._drain_seconds):
             log.warning("passes were cut off after %g s", self._drain_seconds)
