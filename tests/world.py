@@ -12,7 +12,7 @@ from typing import Any
 
 from inference_operator.api.status import InferenceEndpointStatus
 from inference_operator.core.model import Credentials, EndpointRef, Look, Observed, Resource, SecretData
-from inference_operator.core.port import Connection, ResourceGone, StatusConflict
+from inference_operator.core.port import Authority, Connection, PassObserver, ResourceGone, StatusConflict
 from inference_operator.core.rollouts import Rollouts
 from inference_operator.core.schedule import Pace
 from inference_operator.errors import Unavailable
@@ -50,7 +50,7 @@ class ApiServer:
                 uid=meta.get("uid", f"uid-{name}"),
                 generation=1,
                 resource_version=self.version(),
-                created_at=EPOCH + timedelta(seconds=len(self.objects)),
+                created_at=meta.get("created_at", EPOCH + timedelta(seconds=len(self.objects))),
                 deleting=False,
                 annotations=meta.get("annotations", {}),
                 labels={},
@@ -190,15 +190,22 @@ class World:
     """Brings everything together; time moves only when told."""
 
     def __init__(
-        self, *, pace: Pace = PACE, max_rollouts: int = 25, options: Options | None = None, history: bool = True
+        self,
+        *,
+        pace: Pace = PACE,
+        max_rollouts: int = 25,
+        options: Options | None = None,
+        history: bool = True,
+        server: ApiServer | None = None,
+        account: MemoryAccount | None = None,
     ) -> None:
         self.time = 1000.0
         self.wall_offset = 0.0
         self.pace = pace
         self.max_rollouts = max_rollouts
         self.history = history
-        self.server = ApiServer()
-        self.account = MemoryAccount()
+        self.server = server or ApiServer()
+        self.account = account or MemoryAccount()
         self.driver = MemoryDriver(self.account)
         self.authority = Allowed()
         self.options = options or Options()
@@ -214,19 +221,24 @@ class World:
 
     def another(self) -> tuple[Reconciler, View, Silent]:
         view, observer = View(self.server), Silent()
-        reconciler = Reconciler(
+        return self.reconciler_of(view, observer, Connector(self.account, self.history), self.authority), view, observer
+
+    def reconciler_of(
+        self, view: View, observer: PassObserver, connector: Connector, authority: Authority
+    ) -> Reconciler:
+        """A process that has just started, with nothing to recollect."""
+        return Reconciler(
             cluster=view,
             secrets=SecretsOf(self.server),
             drivers={"memory": self.driver},
-            connector=Connector(self.account, self.history),
-            authority=self.authority,
+            connector=connector,
+            authority=authority,
             rollouts=Rollouts(self.max_rollouts, self.woken.append),
             pace=self.pace,
             options=self.options,
             clock=Clock(lambda: self.time, self.wall, lambda: 0.5),
             observer=observer,
         )
-        return reconciler, view, observer
 
     def wall(self) -> datetime:
         return EPOCH + timedelta(seconds=self.time + self.wall_offset)

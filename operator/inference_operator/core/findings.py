@@ -132,6 +132,9 @@ def of_settling(*, acknowledged: bool) -> Findings:
 def _synced(memory: Memory) -> Finding:
     version = "" if memory.version is None else f" as version {memory.version}"
     match memory.result:
+        case r if r == APPLIED_UNVERIFIED and memory.version is None:
+            message = "The provider holds this configuration; whether the last update arrived leaves no trace to read."
+            return Finding(TRUE, r, message)
         case r if r == APPLIED_UNVERIFIED:
             message = f"Applied{version}; only the version count shows it, the fields cannot be read back."
             return Finding(TRUE, r, message)

@@ -49,6 +49,7 @@ class Memory:
         comment: The comment sent with that version.
         history: Settled writes, newest first.
         foreign_version: A newer version made by others that counts as drift, as last reported.
+        drifted: Fields that differed from the spec, as last reported.
     """
 
     applied: Applied | None = None
@@ -57,6 +58,7 @@ class Memory:
     comment: str | None = None
     history: tuple[HistoryEntry, ...] = ()
     foreign_version: int | None = None
+    drifted: frozenset[FieldPath] = frozenset()
 
     @staticmethod
     def of(status: InferenceEndpointStatus, uid: str) -> Memory:
@@ -68,6 +70,7 @@ class Memory:
             comment=status.version_comment,
             history=tuple(status.history),
             foreign_version=next((each.observed for each in status.drift if each.field == VERSION_FIELD), None),
+            drifted=frozenset(each.field for each in status.drift),
         )
 
     @property
@@ -83,6 +86,11 @@ class Memory:
         if self.operation is not None:
             return self.operation.base_version
         return self.applied.base_version if self.applied and self.applied.settling else None
+
+    @property
+    def has_written(self) -> bool:
+        """Whether the resource has ever changed the endpoint; adopting it as it was is no change."""
+        return self.applied is not None and self.result != MATCHED
 
     @property
     def result(self) -> str:

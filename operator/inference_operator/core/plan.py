@@ -5,8 +5,9 @@
     1. An open or acknowledged write is judged first; while it is undecided nothing else is decided.
     2. Is a write needed? No write of our own yet, another hash, a reapply request, a rotated Secret whose
        value the provider does not show, or a foreign change under driftPolicy Correct.
-    3. May it be sent now? Not while observing, in conflict, within the pause after a refusal, while the
-       provider is busy, in the quiet time after a predecessor, above the brake, or within the scale interval.
+    3. May it be sent now? Not while observing, in conflict, while another resource of the endpoint is not settled,
+       within the pause after a refusal, while the provider is busy, in the quiet time after a predecessor, above the
+       brake, or within the scale interval.
 
 Only a look that carried all that a write needs may lead to one; otherwise the plan is to look deeper.
 """
@@ -154,7 +155,14 @@ def _judge(situation: Situation) -> Verdict | None:
         return None
     if situation.recollection.gave_up.get(situation.memory.write_id or "") == NEVER:
         return NotCommitted()  # whatever a look seems to show
-    return Judge(situation.desired, situation.observed, situation.agrees, situation.confidential).verdict(write)
+    verdict = Judge(situation.desired, situation.observed, situation.agrees, situation.confidential).verdict(write)
+    return Undecided() if isinstance(verdict, Committed) and _may_be_the_past(situation, write) else verdict
+
+
+def _may_be_the_past(situation: Situation, write: Write) -> bool:
+    """Whether what seems to show the write may be older than the write before it, which the same may precede."""
+    is_certain = write.base_version is not None or write.acknowledged or write.expired
+    return not is_certain and situation.is_young and situation.memory.has_written
 
 
 def _write_in_question(situation: Situation) -> Write | None:
@@ -188,11 +196,11 @@ def _decide(situation: Situation) -> Plan:
         found = differences(situation.desired, situation.observed.live, situation.agrees)
         return Plan(OnlyReport(), _tidy(situation).cleared(), found)
     if situation.around.rival is not None:
-        return Plan(Refuse("Conflict", situation.around.rival), situation.memory)
+        return Plan(Refuse("Conflict", situation.around.rival), situation.memory.cleared())
     memory, drift = _tidy(situation), _drift(situation)
     situation = replace(situation, memory=memory)
     need, corrections = _need(situation), None
-    if need is None and drift and situation.policies.correct_drift:
+    if need is None and drift and situation.policies.correct_drift and not situation.observed.state.in_transition:
         obstacle = _correction_hindrance(situation, drift)
         if obstacle is not None:
             return Plan(obstacle, memory.cleared(), drift)
@@ -204,6 +212,8 @@ def _decide(situation: Situation) -> Plan:
 
 def _act(situation: Situation, need: str, corrections: Corrections | None, drift: tuple[Difference, ...]) -> Plan:
     memory = situation.memory
+    if (turn := _turn(situation)) is not None:
+        return Plan(turn, memory, drift)
     if memory.applied is not None and (hindrance := _hindrance(situation)) is not None:
         return Plan(hindrance, memory, drift)
     if not situation.around.whole:
@@ -240,7 +250,7 @@ def _tidy(situation: Situation) -> Memory:
     if applied.hash != desired.hash:
         return memory.noted(desired) if _is_held_already(situation) else memory
     wrong = {difference.path for difference in differences(desired, situation.observed.live, situation.agrees)}
-    if applied.observed and not situation.is_young:
+    if applied.observed and not situation.is_young and not situation.observed.state.in_transition:
         memory = memory.converged({path: seen for path, seen in applied.observed.items() if path in wrong})
     if applied.secrets != dict(desired.secrets) and not any(situation.confidential(path) for path in wrong):
         memory = memory.noted(desired)
@@ -269,11 +279,16 @@ def _drift(situation: Situation) -> tuple[Difference, ...]:
     applied = situation.memory.applied
     if applied is None or applied.hash != situation.desired.hash:
         return ()
-    if situation.observed.state.in_transition or situation.is_young:
+    if situation.is_young:
         return ()
     found = differences(situation.desired, situation.observed.live, situation.agrees)
     fields = tuple(each for each in found if not _settled_so(each, applied.observed, situation))
-    return fields + _version_drift(situation)
+    drift = fields + _version_drift(situation)
+    if (
+        situation.observed.state.in_transition
+    ):  # nothing becomes drift by a rollout, and nothing is mended by one either
+        return tuple(each for each in drift if each.path in situation.memory.drifted)
+    return drift
 
 
 def _settled_so(difference: Difference, observed: Mapping[FieldPath, str], situation: Situation) -> bool:
@@ -312,7 +327,7 @@ def _hindrance(situation: Situation) -> Wait | Pause | None:
     if refusal is not None and refusal.inputs == around.inputs and around.now < refusal.until:
         return Pause(refusal.error, refusal.until - around.now)
     if situation.is_behind:
-        return Wait("The provider's reads do not show the last update; waiting until they do.", pace.transition_poll)
+        return Wait("Reads may not show the last update yet; waiting until they must.", pace.transition_poll)
     if recollection.busy and situation.observed.state.in_transition:
         return Wait("The provider refused the update while it is at work on the endpoint.", pace.transition_poll)
     slow_until = recollection.uncommitted_at + pace.slow
@@ -328,6 +343,15 @@ def _hindrance(situation: Situation) -> Wait | Pause | None:
     if remaining > 0:
         return Wait("Writes that change nothing but replicas keep the scale interval.", remaining)
     return None
+
+
+def _turn(situation: Situation) -> Wait | None:
+    """Not even what is there may be taken as wished while others may still change it."""
+    remaining, pace = situation.around.turn_at - situation.around.now, situation.pace
+    if remaining <= 0:
+        return None
+    message = "Another resource names the endpoint; waiting until nothing of it can still arrive at the provider."
+    return Wait(message, min(remaining, pace.transition_poll))
 
 
 def _scale_interval_remaining(situation: Situation) -> float:

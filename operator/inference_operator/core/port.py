@@ -63,6 +63,7 @@ class Connection(Protocol):
             NotFound: The provider does not know the endpoint, or this key cannot see it.
             CredentialsRejected: The key was refused.
             Throttled: Too fast.
+            InvalidSpec: The provider does not accept what the spec names the endpoint by (HTTP 400, 422).
             Unavailable: Anything else that kept the read from being clean and schema-valid.
         """
 

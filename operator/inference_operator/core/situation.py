@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from inference_operator.api.status import Effect, Operation
+from inference_operator.core.claims import Rivalry
 from inference_operator.core.compare import Agrees, Difference
 from inference_operator.core.memory import Memory, age_seconds
 from inference_operator.core.model import Desired, FieldPath, Observed, Snapshot
@@ -74,6 +75,8 @@ class Recollection:
         whole_at: Its last look with everything that a look can carry.
         missing_since: Since when a Secret has been missing.
         refresh: The refresh annotation that was honoured.
+        succeeds_at: When it first saw an open write that a predecessor of the same name has left.
+        rivalry: What it has seen of other resources that name the endpoint.
     """
 
     failures: int = 0
@@ -98,6 +101,8 @@ class Recollection:
     whole_at: float | None = None
     missing_since: float | None = None
     refresh: str | None = None
+    succeeds_at: float | None = None
+    rivalry: Rivalry = field(default_factory=Rivalry)
 
     def meets(self, memory: Memory, now: float) -> Recollection:
         """A pass begins with this in the status; which writes were open there before no longer matters."""
@@ -186,6 +191,7 @@ class Circumstances:
         inputs: What wakes a refused write.
         rival: Another resource that owns the endpoint, as a phrase for people; None when we do.
         first_write_at: Before this no resource without a write of its own may write.
+        turn_at: Before this no write may begin, for the sake of other resources that name the endpoint.
         brake: Why no further rollout may begin, as a phrase; None while one may.
     """
 
@@ -199,6 +205,7 @@ class Circumstances:
     inputs: Inputs = ()
     rival: str | None = None
     first_write_at: float = 0.0
+    turn_at: float = 0.0
     brake: str | None = None
 
 
@@ -229,21 +236,22 @@ class Situation:
 
     @property
     def is_young(self) -> bool:
-        """Whether the last write is younger than the settle time, so that reads may still lag behind it."""
+        """Whether the look began before the last write was as old as the settle time, so that it may lag behind it."""
         applied, recollection, settle = self.memory.applied, self.recollection, self.pace.settle
+        begun, now = self.around.look_begun, self.around.now
         if applied is None:
             return False
-        if recollection.applied != _identity(self.memory) or self.around.now - recollection.applied_since < settle:
+        if recollection.applied != _identity(self.memory) or begun - recollection.applied_since < settle:
             return True
-        return self.stored_time_remaining(applied.time, settle) > 0
+        return self.stored_time_remaining(applied.time, settle + now - begun) > 0
 
     @property
     def is_behind(self) -> bool:
-        """Whether this look shows the endpoint as it was before the last write.
+        """Whether this look shows, or may show, the endpoint as it was before the last write.
 
         Reads may do so until the settle time is over, also after one that has shown the write. A write that
-        rests on such a look would be judged by the wrong state. Without versions only the process that has
-        sent the last write can tell.
+        rests on such a look would be judged by the wrong state: lost, it would be taken for done. Without versions
+        only the process that has sent the last write can tell.
         """
         applied, wrote, version = self.memory.applied, self.recollection.wrote, self.memory.version
         if applied is None or not self.is_young:
@@ -251,7 +259,7 @@ class Situation:
         if version is not None:
             return self.newest is not None and self.newest < version
         if wrote is None or wrote.hash != applied.hash:
-            return False
+            return self.memory.has_written
         kept = {path: text for path, text in wrote.sent.items() if path not in applied.observed}
         return not shows_sent(Effect(sent=kept), self.observed.live, self.agrees, self.confidential)
 

@@ -60,7 +60,7 @@ class Committed:
 
     Attributes:
         version: The version that it made; None where the provider keeps none.
-        unverified: Only the version count says so; no field of it can be read back.
+        unverified: No field of it can be read back: the version count alone says so, or, where there is none, nothing.
         differing: Fields that were settled with another value than sent, as stored.
     """
 
@@ -147,8 +147,10 @@ class Judge:
 
     def _by_reading(self, write: Write) -> Verdict:
         live = self.observed.live
+        if not write.effect.sent and not write.acknowledged and not write.expired:
+            return Undecided()  # it shows nowhere, so that only the deadline tells that it can land no more
         if self._shows_all(write, live):
-            return Committed()
+            return Committed(unverified=not write.effect.sent and not write.acknowledged)
         if not write.expired:
             return Undecided()
         if not write.acknowledged and all(self._as_before(write, path, live) for path in write.effect.sent):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from inference_operator.api.names import REFRESH_ANNOTATION
-from inference_operator.core.claims import owner_besides
-from inference_operator.core.model import Look
+from inference_operator.core.claims import Rivalry, owner_besides, unsettled
+from inference_operator.core.model import Look, Resource, State
 from inference_operator.core.plan import LookDeeper, Plan, Wait, plan
 from inference_operator.core.port import Authority, Cluster
-from inference_operator.core.rollouts import Rollouts
+from inference_operator.core.rollouts import Rollouts, may_be_rolling, write_age
 from inference_operator.core.schedule import Pace
 from inference_operator.core.situation import Circumstances, Policies, Situation
 from inference_operator.reconcile.resolve import Resolved
@@ -27,18 +28,23 @@ class Lookout:
     options: Options
     clock: Clock
 
-    async def look_and_decide(self, work: Work, resolved: Resolved) -> tuple[Sight, Plan]:
+    async def look_and_decide(self, work: Work, resolved: Resolved) -> tuple[Work, Sight, Plan]:
         """One look, or a second and deeper one where the first could not carry the decision.
 
         Raises:
             EndpointError: The look was not clean.
         """
+        if may_be_rolling(work.resource):
+            self._resume(work, resolved)
         sight = await self.look(work, resolved, whole=self._needs_whole_look(work, resolved))
+        if sight.observed.state is State.UPDATING:
+            self._resume(work, resolved)
+        work = await self.meet(work, resolved)
         decided = self.decide(work, resolved, sight)
         if isinstance(decided.action, LookDeeper):
             sight = await self.look(work, resolved, whole=True)
             decided = self.decide(work, resolved, sight)
-        return sight, decided
+        return work, sight, decided
 
     async def look(self, work: Work, resolved: Resolved, *, whole: bool) -> Sight:
         """One look.
@@ -50,10 +56,10 @@ class Lookout:
         look = Look(history=whole, base=work.memory.base_version, limits=whole)
         return Sight(await resolved.connection.observe(resolved.desired.ref, look), begun, whole)
 
-    def decide(self, work: Work, resolved: Resolved, sight: Sight, *, rival: str | None = None) -> Plan:
-        """What to do about what was seen; `rival` is one that this process cannot see by itself."""
+    def decide(self, work: Work, resolved: Resolved, sight: Sight) -> Plan:
+        """What to do about what was seen, and about the others that were met last."""
         driver, spec = resolved.declared.driver, resolved.declared.spec
-        around = self._around(work, resolved, sight, rival)
+        around = self._around(work, resolved, sight)
         decided = plan(
             Situation(
                 desired=resolved.desired,
@@ -75,15 +81,51 @@ class Lookout:
             self.rollouts.wait(work.uid, resolved.account)
         return decided
 
-    async def rival_anywhere(self, work: Work, resolved: Resolved) -> str | None:
-        """A rival that this process may not see, because another shard or no watch of its own holds it.
+    async def meet(self, work: Work, resolved: Resolved, *, everywhere: bool = False) -> Work:
+        """See who else names the endpoint.
+
+        Args:
+            work: The pass.
+            resolved: Its endpoint.
+            everywhere: Ask the API server, which also knows those that another shard works on. It is asked in any
+                case before a conflict, or what is waited for, is taken to be over, and by shards from time to time.
 
         Raises:
             Unavailable: The API server did not answer.
         """
-        ref = resolved.desired.ref
-        claims = await self.cluster.claims(work.resource, ref.provider, ref.endpoint_id)
-        return owner_besides(work.resource, claims, ref.endpoint_id)
+        ref, rivalry, now = resolved.desired.ref, work.recollection.rivalry, self.clock.now()
+        lost = work.is_in_conflict or rivalry.owner is not None
+        if rivalry.asked_at is None:
+            rivalry = replace(rivalry, asked_at=now)
+        owner, matters = self._told(work, self.cluster.rivals(work.resource, ref.provider, ref.endpoint_id))
+        is_over = lost and owner is None
+        if everywhere or is_over or rivalry.misses(matters, now - self.pace.quiet) or self._is_overdue(rivalry, now):
+            claims = await self.cluster.claims(work.resource, ref.provider, ref.endpoint_id)
+            (owner, matters), now = self._told(work, claims), self.clock.now()
+            rivalry = replace(rivalry, asked_at=now)
+        else:
+            matters |= rivalry.waiting.keys()  # what another shard works on is still there
+        rivalry = rivalry.meets(owner, matters, lost=lost, now=now)
+        return replace(work, recollection=replace(work.recollection, rivalry=rivalry))
+
+    def _told(self, work: Work, others: Sequence[Resource]) -> tuple[str | None, frozenset[str]]:
+        """What the others mean: who of them owns the endpoint, and what of them a write has to let pass."""
+        resource, endpoint_id = work.resource, str(work.resource.spec.get("endpointId"))
+        matters = unsettled(resource, others, endpoint_id, wall=self.clock.today(), settle=self.pace.settle)
+        return owner_besides(resource, others, endpoint_id), matters
+
+    def _resume(self, work: Work, resolved: Resolved) -> None:
+        """Before the first look: count a rollout as ours that an earlier process began."""
+        age = write_age(work.memory, self.clock.today())
+        deadline = float(resolved.declared.spec.effective_progress_deadline_seconds)
+        if work.recollection.first_look_at is None and age is not None and age < deadline:
+            begun = self.clock.now() - age
+            self.rollouts.resume(work.uid, resolved.account, begun=begun, deadline=deadline)
+
+    def _is_overdue(self, rivalry: Rivalry, now: float) -> bool:
+        """Whether a shard has not asked for too long who else names the endpoint."""
+        asked_at = now if rivalry.asked_at is None else rivalry.asked_at
+        return self.options.sharded and now - asked_at >= self.pace.drift
 
     def _needs_whole_look(self, work: Work, resolved: Resolved) -> bool:
         """Whether something may have to be decided that a light look cannot decide."""
@@ -93,15 +135,14 @@ class Lookout:
             return True
         if applied.hash != desired.hash or applied.secrets != dict(desired.secrets):
             return True
-        if work.reapply not in {"", applied.reapply}:
+        if work.reapply not in {"", applied.reapply} or work.status.observed_generation != work.resource.generation:
             return True
         if work.resource.annotations.get(REFRESH_ANNOTATION) != recollection.refresh:
             return True
         return recollection.whole_at is None or self.clock.now() - recollection.whole_at >= self.pace.drift
 
-    def _around(self, work: Work, resolved: Resolved, sight: Sight, rival: str | None) -> Circumstances:
-        resource, ref, now = work.resource, resolved.desired.ref, self.clock.now()
-        rivals = self.cluster.rivals(resource, ref.provider, ref.endpoint_id)
+    def _around(self, work: Work, resolved: Resolved, sight: Sight) -> Circumstances:
+        resource, rivalry, now = work.resource, work.recollection.rivalry, self.clock.now()
         return Circumstances(
             now=now,
             wall=self.clock.today(),
@@ -111,16 +152,17 @@ class Lookout:
             generation=resource.generation,
             reapply=work.reapply,
             inputs=resolved.inputs,
-            rival=rival or owner_besides(resource, rivals, ref.endpoint_id),
+            rival=rivalry.owner,
             first_write_at=self._first_write_at(work, resolved),
+            turn_at=rivalry.turn_at(self.pace.quiet),
             brake=self.rollouts.brake(resource.uid, resolved.account, now),
         )
 
     def _first_write_at(self, work: Work, resolved: Resolved) -> float:
         """Until when a write that somebody else has lost could still land."""
         ref, quiet = resolved.desired.ref, self.pace.quiet
-        since = [self.authority.succeeded_at, self.cluster.claim_removed_at(ref.provider, ref.endpoint_id)]
-        if work.status.operation is not None and work.memory.operation is None:
-            first_look_at = work.recollection.first_look_at
-            since.append(self.clock.now() if first_look_at is None else first_look_at)
+        removed_at = self.cluster.claim_removed_at(ref.provider, ref.endpoint_id)
+        is_erased = work.memory.applied is None and work.memory.operation is None
+        wrote_at = work.recollection.wrote_at if is_erased else None
+        since = (self.authority.succeeded_at, removed_at, work.recollection.succeeds_at, wrote_at)
         return max((moment + quiet for moment in since if moment is not None), default=0.0)

@@ -73,12 +73,13 @@ class Reconciler:
         self._observer = observer
         self._lookout = Lookout(cluster, authority, rollouts, pace, options, clock)
         self._publisher = Publisher(cluster, drivers, clock, observer)
-        self._sender = Sender(cluster, self._publisher, authority, rollouts, pace, clock, observer)
+        self._sender = Sender(cluster, self._lookout, self._publisher, authority, rollouts, pace, clock, observer)
         self._recollections: dict[str, Recollection] = {}
         self._started = clock.now()
 
     async def reconcile(self, uid: str) -> float | None:
         """One pass; returns the seconds until the next look, or None when only a trigger brings one."""
+        self._rollouts.inherit()
         resource = self._cluster.current(uid)
         if resource is None or resource.deleting:
             # Retain: the endpoint is left as it is, and there is no finalizer to take off.
@@ -93,6 +94,7 @@ class Reconciler:
             endpoint=spec.get("endpointId"),
         ):
             result = await self._guarded(resource)
+            self._rollouts.meet(uid)
             if self._cluster.current(uid) is not None:
                 self._recollections[uid] = result.recollection
             self._observer.passed(result=result.name, seconds=self._clock.now() - begun)
@@ -147,12 +149,13 @@ class Reconciler:
             inputs = resolved.inputs
             if (parked := self._parked(work, inputs)) is not None:
                 return await self._unseen(work, parked)
-            sight, decided = await self._lookout.look_and_decide(work, resolved)
+            work, sight, decided = await self._lookout.look_and_decide(work, resolved)
             if isinstance(decided.action, Send):
                 if self._options.reread_secrets and not fresh and await self._secrets_moved(work, wanted, resolved):
                     return await self._managed(work, wanted, fresh=True)
-                if decided.memory.applied is None and (rival := await self._lookout.rival_anywhere(work, resolved)):
-                    decided = self._lookout.decide(work, resolved, sight, rival=rival)
+                if not decided.memory.has_written or decided.action.corrections is not None:
+                    work = await self._lookout.meet(work, resolved, everywhere=True)
+                    decided = self._lookout.decide(work, resolved, sight)
         except EndpointError as error:
             return await self._failed(work, error, inputs)
         work = self._learned(work, decided, sight)

@@ -17,6 +17,7 @@ from inference_operator.core.report import View
 from inference_operator.core.rollouts import Rollouts
 from inference_operator.core.schedule import Pace
 from inference_operator.errors import Ambiguous, EndpointError, Unavailable
+from inference_operator.reconcile.look import Lookout
 from inference_operator.reconcile.publish import Publisher
 from inference_operator.reconcile.resolve import Resolved, is_suspended
 from inference_operator.reconcile.work import Clock, Sight, Work
@@ -55,7 +56,7 @@ class Withdrawn:
 
 @dataclass(frozen=True, slots=True)
 class Unstored:
-    """Whether the intent was stored is not known; nothing was sent."""
+    """Nothing was sent, and the intent may be stored all the same."""
 
     operation: Operation
     error: EndpointError
@@ -76,6 +77,7 @@ class Sender:
     """Sends updates, each at most once."""
 
     cluster: Cluster
+    lookout: Lookout
     publisher: Publisher
     authority: Authority
     rollouts: Rollouts
@@ -118,6 +120,13 @@ class Sender:
             return Unstored(operation, error)
         if work.status.operation != operation:
             return Pruned(work)
+        try:
+            contested = await self._is_contested(work, resolved)
+        except Unavailable as error:
+            return Unstored(operation, error)
+        if contested:
+            log.info("another resource names the endpoint; nothing was sent")
+            return Withdrawn(work)
         if self.clock.now() - started >= self.pace.claim or not self._may_still_send(work):
             return Withdrawn(work)
         for hazard in resolved.desired.warnings:
@@ -163,9 +172,24 @@ class Sender:
             sent=send.effect.sent,
         )
 
+    async def _is_contested(self, work: Work, resolved: Resolved) -> bool:
+        """Whether another resource of the endpoint came first, or may be about to send, now that the intent is stored.
+
+        Of two that begin at the same moment, the one that stores its intent later sees that of the other. A first
+        write asks the API server; after that the own view is enough, which holds our own writes at once.
+
+        Raises:
+            Unavailable: The API server did not answer.
+        """
+        met = await self.lookout.meet(work, resolved, everywhere=not work.memory.has_written)
+        rivalry = met.recollection.rivalry
+        return rivalry.owner is not None or rivalry.turn_at(self.pace.quiet) > self.clock.now()
+
     def _may_still_send(self, work: Work) -> bool:
         current = self.cluster.current(work.uid)
         if current is None or current.deleting or is_suspended(current):
+            return False
+        if current.spec.get("managementPolicy") == "Observe":
             return False
         return self.authority.may_write()
 

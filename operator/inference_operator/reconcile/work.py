@@ -22,11 +22,13 @@ class Options:
         read_only: Nothing is ever written to a provider.
         adoption_policy: For resources that name none.
         reread_secrets: Read Secrets once more before each write, because nothing watches them.
+        sharded: Other processes work on resources that this one does not watch.
     """
 
     read_only: bool = False
     adoption_policy: AdoptionPolicy = "Apply"
     reread_secrets: bool = False
+    sharded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,10 @@ class Work:
         """Begin a pass on an object as read."""
         status = InferenceEndpointStatus.model_validate(dict(resource.status))
         memory = Memory.of(status, resource.uid)
-        return Work(resource, status, status, memory, recollection.meets(memory, now))
+        recollection = recollection.meets(memory, now)
+        if status.operation is not None and memory.operation is None and recollection.succeeds_at is None:
+            recollection = replace(recollection, succeeds_at=now)  # the next status write will not hold it any more
+        return Work(resource, status, status, memory, recollection)
 
     def stored(self, resource: Resource) -> Work:
         """Go on with the object as just stored or read, still about the generation that the pass began with."""
@@ -82,6 +87,11 @@ class Work:
     def uid(self) -> str:
         """The object's uid."""
         return self.resource.uid
+
+    @property
+    def is_in_conflict(self) -> bool:
+        """Whether the status says that another resource owns the endpoint."""
+        return any(each.type == "Stalled" and each.reason == "Conflict" for each in self.status.conditions)
 
     @property
     def reapply(self) -> str:

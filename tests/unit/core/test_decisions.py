@@ -265,3 +265,20 @@ def test_the_brake_counts_by_account_and_forgets_what_is_overdue() -> None:
     brake.end("a")
     assert woken == ["b"]
     assert Rollouts(0, woken.append).brake("b", "x", 1) is None
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_what_a_failed_look_says_of_the_configuration(error: EndpointError) -> None:
+    """At rest the last word stays, as there is nothing to write; but an endpoint that is missing holds nothing."""
+
+    def synced(memory: Memory, *, pending: bool) -> tuple[str, str] | None:
+        found = findings.of_failure(error, Standing(memory, pending=pending, fresh=False, ever_read=True))
+        assert found is not None
+        return (found.synced.status, found.synced.reason) if found.synced else None
+
+    refused = findings.of_refusal(error).synced
+    assert refused is not None
+    changed = ("False", refused.reason)
+    assert synced(Memory(applied=APPLIED, operation=OPERATION), pending=True) == ("Unknown", "WriteUndecided")
+    assert synced(Memory(applied=APPLIED), pending=True) == changed
+    assert synced(Memory(applied=APPLIED), pending=False) == (changed if isinstance(error, NotFound) else None)

@@ -130,8 +130,11 @@ def test_without_a_history_reading_back_decides(live: dict[str, Any], flags: dic
     assert judge(A2, observed(live), write(**CHANGE, base_version=None, **flags)) == verdict
 
 
-def test_a_write_that_differs_in_nothing_is_taken_as_done() -> None:
-    assert judge(A2, observed(AFTER), write({}, {}, base_version=None)) == Committed()
+def test_a_write_that_differs_in_nothing_is_taken_as_done_when_it_can_land_no_more() -> None:
+    assert judge(A2, observed(AFTER), write({}, {}, base_version=None)) == Undecided()
+    unverified = judge(A2, observed(AFTER), write({}, {}, base_version=None, expired=True))
+    assert unverified == Committed(unverified=True), "nobody can tell whether it arrived, and it is not sent again"
+    assert judge(A2, observed(AFTER), write({}, {}, base_version=None, acknowledged=True)) == Committed()
 
 
 def test_secret_values_are_neither_stored_nor_shown() -> None:

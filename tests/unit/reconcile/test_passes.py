@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from inference_operator.api.names import REAPPLY_ANNOTATION, REFRESH_ANNOTATION, SUSPEND_ANNOTATION
+from inference_operator.core.model import Resource
 from inference_operator.errors import (
     Ambiguous,
     CapacityUnavailable,
@@ -594,3 +597,31 @@ async def test_a_refused_key_is_tried_again_slowly_and_at_once_when_the_secret_c
     world.server.secret("key", token="flp_rotated")
     await world.settle(UID, 1.1 * world.pace.poll)
     assert world.condition(UID, "Synced") == ("True", "Applied")
+
+
+async def test_drift_is_not_mended_by_a_rollout_that_somebody_else_begins(world: World) -> None:
+    world.server.apply("a", spec(memory={"size": 2}))
+    await world.settle(UID, 100)
+    world.account.change("ep-1", {"memory.size": 7})
+    await world.settle(UID, 700)
+    assert world.condition(UID, "Synced") == ("False", "Drifted")
+    world.account.rollout = 50
+    world.account.change("ep-1", {"memory.size": 8})
+    await world.settle(UID, 65)
+    assert world.status(UID).state == "Updating"
+    assert world.condition(UID, "Synced") == ("False", "Drifted")
+
+
+async def test_a_resource_that_comes_to_be_observed_between_intent_and_sending_is_not_written(world: World) -> None:
+    world.server.apply("a", spec(memory={"size": 2}))
+    send = world.view.write_status
+
+    async def observe_meanwhile(resource: Resource, status: Mapping[str, Any]) -> Resource:
+        stored = await send(resource, status)
+        if "operation" in status:
+            world.server.apply("a", spec(memory={"size": 2}, managementPolicy="Observe"))
+        return stored
+
+    world.view.write_status = observe_meanwhile  # type: ignore[method-assign] # the moment after the intent
+    await world.run(UID)
+    assert world.updates == 0

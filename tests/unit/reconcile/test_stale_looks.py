@@ -82,3 +82,24 @@ async def test_what_lasts_longer_than_the_settle_time_is_the_truth() -> None:
     await world.settle(UID, 2 * world.pace.transition_poll)
     assert world.updates == 2
     assert world.condition(UID, "Synced") == ("True", "Applied")
+
+
+async def test_without_versions_what_was_there_before_the_last_write_does_not_prove_the_next_one() -> None:
+    world = World(history=False)
+    world.account.add("ep-1", {"memory.size": 1})
+    world.server.apply("a", spec(memory={"size": 2}))
+    await world.run(UID)
+    world.server.apply("a", spec(memory={"size": 1}))
+    world.account.faults[UPDATE, 2] = Fault(Ambiguous("lost"), Commit.NEVER)
+
+    def fall_behind(resource: object, status: dict[str, object]) -> None:
+        del resource
+        if "operation" in status:
+            world.fall_back("ep-1", LAG)
+
+    world.server.before_write.append(fall_behind)
+    await world.run(UID)
+    assert world.condition(UID, "Synced") == ("Unknown", "WriteUndecided")
+    await world.settle(UID, 5 * world.pace.settle)
+    assert (world.updates, world.account.endpoints["ep-1"].versions[-1]["memory.size"]) == (3, 1)
+    assert world.condition(UID, "Synced") == ("True", "Applied")
