@@ -28,6 +28,7 @@ from inference_operator.kube.intake import Intake
 from inference_operator.kube.lease import Lease, LeaseError, LeaseLost
 from inference_operator.kube.operator import Operator, Parts
 from inference_operator.kube.queue import Trigger, WorkQueue
+from inference_operator.kube.scopes import lease_name
 from inference_operator.kube.secrets import Secrets
 from inference_operator.kube.store import Store
 from inference_operator.kube.watching import WatchEnded, Watcher
@@ -197,13 +198,14 @@ async def _compose(settings: Settings, drivers: Mapping[str, Driver], stack: Asy
     lease = Lease(
         api,
         namespace=settings.lease_namespace,
-        name="inference-operator",
+        name=lease_name(settings.namespaces, settings.label_selector),
         identity=identity,
         election=settings.leader_election,
+        on_failure=metrics.lease_failed,
     )
     transport = _transport(settings, metrics)
     stack.push_async_callback(transport.close)
-    rollouts = Rollouts(settings.max_rollouts, lambda uid: queue.add(uid, Trigger.SPEC))
+    rollouts = Rollouts(settings.max_rollouts, lambda uid: queue.add(uid, Trigger.SPEC), store.resources)
     census = Census(metrics, lambda uid: rollouts.is_overdue(uid, time.monotonic()))
     metrics.observe_process(depth=lambda: queue.depth, silence=lambda: watcher.silence, leading=lease.may_write)
     reconciler = Reconciler(
@@ -214,7 +216,12 @@ async def _compose(settings: Settings, drivers: Mapping[str, Driver], stack: Asy
         authority=Succession(lease),
         rollouts=rollouts,
         pace=_pace(settings),
-        options=Options(settings.read_only, settings.adoption_policy, reread_secrets=not watched),
+        options=Options(
+            settings.read_only,
+            settings.adoption_policy,
+            reread_secrets=not watched,
+            sharded=bool(settings.label_selector),
+        ),
         clock=Clock(time.monotonic, lambda: datetime.now(UTC), random.random),
         observer=census,
     )
@@ -271,6 +278,8 @@ def _alive(metrics: Metrics) -> tuple[bool, str]:
 
 
 def _ready(operator: Operator) -> tuple[bool, str]:
+    if operator.ending.is_set():
+        return False, "ending"
     if not operator.listed.is_set():
         return False, "the resources are not listed yet"
     return True, "working" if operator.active.is_set() else "standing by"

@@ -19,6 +19,7 @@ from prometheus_client import (
 from prometheus_client.metrics import MetricWrapperBase
 
 from inference_operator import __version__
+from inference_operator.telemetry import lost_lines
 
 M = TypeVar("M", bound=MetricWrapperBase)
 
@@ -116,10 +117,19 @@ class Metrics:
         )
 
     def _define_process(self) -> None:
-        self._leader = self._add(Gauge, "leader", "1 while this process may write, 0 while it stands by.")
+        self._leader = self._add(
+            Gauge, "leader", "1 while this process is the active one and may write; 0 while it stands by or ends."
+        )
+        self._lease_failures = self._add(
+            Counter, "lease_failures_total", "Attempts to get, renew or look at the Lease that failed."
+        )
         self._silence = self._add(
             Gauge, "watch_silence_seconds", "Time since the API server was last heard of on a watch."
         )
+        lost = self._add(
+            Gauge, "log_lines_lost", "Log lines that were dropped because nobody read them, since the start."
+        )
+        lost.set_function(lost_lines)
         self._add(Gauge, "build_info", "Always 1; the label tells the version.", "version").labels(__version__).set(1)
         ProcessCollector(registry=self._registry)
 
@@ -136,7 +146,7 @@ class Metrics:
         Args:
             depth: Resources that are due and wait for a worker.
             silence: Seconds since the API server was last heard of on a watch.
-            leading: Whether this process may write.
+            leading: Whether this process is the active one and may write.
         """
         self._queue_depth.set_function(depth)
         self._silence.set_function(silence)
@@ -164,6 +174,10 @@ class Metrics:
     def wrote(self, *, provider: str, outcome: str) -> None:
         """Count an update that was sent."""
         self._writes.labels(provider, outcome).inc()
+
+    def lease_failed(self) -> None:
+        """Count an attempt to get, renew or look at the Lease that failed."""
+        self._lease_failures.inc()
 
     def event_dropped(self) -> None:
         """Count an Event that was not posted."""

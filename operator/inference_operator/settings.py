@@ -244,7 +244,7 @@ class Settings(BaseSettings):
     lease_namespace: Annotated[
         Namespace, Shown(Group.REPLICAS, "NAME", default="the pod's, default outside a cluster")
     ] = "default"
-    """The namespace of the Lease."""
+    """The namespace of the Lease; each combination of namespaces and label selector has its own."""
 
     http_address: Annotated[Address, NoDecode, BeforeValidator(_address), Shown(Group.PROCESS, "HOST:PORT")] = Address(
         "0.0.0.0", 8080

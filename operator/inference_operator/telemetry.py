@@ -3,15 +3,23 @@
 Libraries log through the same handler but never below warning, since at their lower levels they print
 whole bodies and headers. Every line passes `redact`, tracebacks included; those show source lines,
 never the values of variables.
+
+Nobody waits for whoever reads the lines: while that one stands still they are kept, as far as there is room, and
+what comes on top is dropped and counted.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import queue
 import re
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TextIO
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import structlog
 from structlog.stdlib import ProcessorFormatter
@@ -44,6 +52,12 @@ CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 
 DEEPEST = 5
 """Levels of nested values that are logged as such."""
 
+MAX_WAITING: Final = 4096
+"""Lines that may wait to be written."""
+
+FLUSH_SECONDS: Final = 1.0
+"""How long lines that wait may hold up the end of the process."""
+
 
 def configure(*, log_format: str, log_level: str, stream: TextIO | None = None) -> None:
     """Send all log lines of the process, those of libraries and crashes included, to one stream.
@@ -51,11 +65,11 @@ def configure(*, log_format: str, log_level: str, stream: TextIO | None = None) 
     Args:
         log_format: `json`, or `console` for people.
         log_level: `debug`, `info`, `warning` or `error`.
-        stream: Where the lines go; standard output where not given.
+        stream: Where the lines go; standard output where not given, if the process has any.
     """
     stream = stream or sys.stdout
     before = _before_redaction(log_format)
-    handler = _Lines(stream)
+    handler = LineHandler(stream)
     handler.setFormatter(
         ProcessorFormatter(
             foreign_pre_chain=before,
@@ -114,19 +128,95 @@ def _before_redaction(log_format: str) -> list[Processor]:
     ]
 
 
-def _renderer(log_format: str, stream: TextIO) -> Processor:
+def _renderer(log_format: str, stream: TextIO | None) -> Processor:
     if log_format == "json":
         return structlog.processors.JSONRenderer()
-    return structlog.dev.ConsoleRenderer(colors=stream.isatty(), sort_keys=False)
+    return structlog.dev.ConsoleRenderer(colors=stream is not None and stream.isatty(), sort_keys=False)
 
 
-class _Lines(logging.StreamHandler[TextIO]):
-    """A stream of lines that keeps quiet about the content of a line that it cannot write."""
+class LineHandler(logging.Handler):
+    """Hands lines to a thread that writes them, and keeps quiet about the content of a line that it cannot render."""
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the standard library's name
-        """Name the failure only; the standard library would print the record as it is, secrets included."""
-        failure = sys.exc_info()[0]
-        sys.stderr.write(f"a log line of {record.name} was lost: {failure.__name__ if failure else 'unknown'}\n")
+    def __init__(self, stream: TextIO | None) -> None:
+        super().__init__()
+        self._write = _writer(stream)
+        self._waiting: queue.Queue[str | None] = queue.Queue(MAX_WAITING)
+        self._dropped = 0  # by whoever logs
+        self._unwritten = 0  # by the thread
+        self._told = 0
+        threading.Thread(target=self._run, name="log lines", daemon=True).start()
+
+    @property
+    def lost(self) -> int:
+        """Lines that were not written and never will be."""
+        return self._dropped + self._unwritten
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Render a line now, and let it be written soon."""
+        try:
+            line = self.format(record)
+        except Exception as error:  # noqa: BLE001 - the standard library would print the record, secrets included
+            line = self._notice(f"a log line of {record.name} was lost: {type(error).__name__}")
+        try:
+            self._waiting.put_nowait(line)
+        except queue.Full:
+            self._dropped += 1
+
+    def flush(self) -> None:
+        """Wait until what waits is written, but not for long."""
+        deadline = time.monotonic() + FLUSH_SECONDS
+        while self._waiting.unfinished_tasks and time.monotonic() < deadline:
+            time.sleep(0.001)
+
+    def close(self) -> None:
+        """Let the thread end after what waits."""
+        with contextlib.suppress(queue.Full):
+            self._waiting.put_nowait(None)
+        super().close()
+
+    def _run(self) -> None:
+        while (line := self._waiting.get()) is not None:
+            try:
+                self._tell_loss()
+                self._write(f"{line}\n")
+            except Exception:  # noqa: BLE001 - closed, without a reader, out of memory: the next line may do better
+                self._unwritten += 1
+            finally:
+                self._waiting.task_done()
+        self._waiting.task_done()
+
+    def _tell_loss(self) -> None:
+        if lost := self.lost - self._told:
+            self._write(f"{self._notice(f'{lost} log lines were lost')}\n")
+            self._told += lost
+
+    def _notice(self, text: str) -> str:
+        return self.format(logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, None, None))
+
+
+def lost_lines() -> int:
+    """How many lines of the process were lost."""
+    return sum(handler.lost for handler in logging.root.handlers if isinstance(handler, LineHandler))
+
+
+def _writer(stream: TextIO | None) -> Callable[[str], object]:
+    """How to write to a stream from a thread; past Python's own buffer where there is a file behind it.
+
+    The interpreter cannot end while a thread holds that buffer.
+    """
+    if stream is None:
+        return len
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError, AttributeError):
+        return stream.write
+
+    def write(text: str) -> None:
+        rest = text.encode("utf-8", "backslashreplace")
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+
+    return write
 
 
 def _log_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -9,6 +9,7 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -16,12 +17,20 @@ import aiohttp
 import yaml
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.config import incluster_config
 from yarl import URL
 
 from inference_operator import __version__
+from inference_operator.descriptors import connections_per_pool
 
 REREAD_SECONDS: Final = 60.0
-"""How old a credential may be that a file or a plugin can replace; the official client's own period in a pod."""
+"""How old a credential may be that a file or a plugin can replace."""
+
+REFUSED_SECONDS: Final = 1.0
+"""The same of one that the API server has refused."""
+
+MAX_CONNECTIONS: Final = 100
+"""At the same time, where the limit of open files allows as many; watches apart."""
 
 DEFAULT_KUBECONFIG: Final = "~/.kube/config"
 
@@ -42,7 +51,9 @@ class Access:
     def __init__(self, configuration: Configuration) -> None:
         # Proxy variables of the environment are meant for provider calls at best, which ignore them too.
         configuration.client_session_kwargs = {"trust_env": False}
+        configuration.connection_pool_maxsize = min(MAX_CONNECTIONS, connections_per_pool())
         self._configuration = configuration
+        self._credential: _Credential | None = None
         self.client = ApiClient(configuration)
         self.client.user_agent = f"inference-operator/{__version__}"
 
@@ -59,16 +70,24 @@ class Access:
         """
         configuration = Configuration()
         if kubeconfig is None and context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
-            await _configured("the pod's service account", lambda: _load_account(configuration))
+            load = await _configured("the pod's service account", lambda: _load_account(configuration))
         else:
             path = kubeconfig or DEFAULT_KUBECONFIG
-            await _configured(path, lambda: _load_kubeconfig(configuration, path, context))
-        return cls(configuration)
+            load = await _configured(path, lambda: _load_kubeconfig(configuration, path, context))
+        access = cls(configuration)
+        access._credential = _Credential(load)
+        configuration.refresh_api_key_hook = access._credential.refresh  # type: ignore[assignment] # declared as None only
+        return access
 
     @property
     def server(self) -> str:
         """The origin of the API server."""
         return str(self._configuration.host)
+
+    def refused(self) -> None:
+        """Take note that the API server has refused the credential (401): perhaps there is a new one."""
+        if self._credential is not None:
+            self._credential.doubt()
 
     async def authorize(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -82,7 +101,10 @@ class Access:
             request.headers["Authorization"] = authorization
         if self._configuration.tls_server_name:
             request.server_hostname = self._configuration.tls_server_name
-        return await handler(request)
+        response = await handler(request)
+        if response.status == HTTPStatus.UNAUTHORIZED:
+            self.refused()
+        return response
 
     def session(
         self,
@@ -103,39 +125,58 @@ class Access:
         await self.client.close()  # type: ignore[no-untyped-call] # the client is typed in part
 
 
-async def _configured(source: str, load: Callable[[], Awaitable[None]]) -> None:
+Load = Callable[[Configuration], Awaitable[None]]
+"""Reads the credential again, from its file or plugin."""
+
+
+class _Credential:
+    """A credential that is read again from time to time, which the official client does not do for kubeconfigs."""
+
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self._read_at = time.monotonic()
+        self._keep_seconds = REREAD_SECONDS
+
+    def doubt(self) -> None:
+        self._keep_seconds = min(self._keep_seconds, REFUSED_SECONDS)
+
+    async def refresh(self, configuration: Configuration) -> None:
+        if time.monotonic() < self._read_at + self._keep_seconds:
+            return
+        self._read_at, self._keep_seconds = time.monotonic(), REREAD_SECONDS
+        try:
+            await self._load(configuration)
+        except (config.ConfigException, OSError) as error:
+            log.warning("the credential could not be read again: %s", error)
+
+
+async def _configured(source: str, load: Callable[[], Awaitable[Load]]) -> Load:
     try:
-        await load()
+        return await load()
     except (config.ConfigException, yaml.YAMLError, OSError, ValueError, TypeError, AttributeError) as error:
         # The last three are what the loader makes of a file that is YAML but no kubeconfig.
         raise AccessError(f"cannot reach a cluster by {source}: {error}") from error
 
 
-async def _load_account(configuration: Configuration) -> None:
-    config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call] # typed in part
+async def _load_account(configuration: Configuration) -> Load:
+    loader: Any = incluster_config.InClusterConfigLoader(  # type: ignore[no-untyped-call] # the client is typed in part
+        token_filename=incluster_config.SERVICE_TOKEN_FILENAME,
+        cert_filename=incluster_config.SERVICE_CERT_FILENAME,
+        try_refresh_token=False,
+    )
+
+    async def load(configuration: Configuration) -> None:
+        loader.load_and_set(configuration)
+
+    await load(configuration)
+    return load
 
 
-async def _load_kubeconfig(configuration: Configuration, path: str, context: str | None) -> None:
+async def _load_kubeconfig(configuration: Configuration, path: str, context: str | None) -> Load:
     if not any(Path(part).expanduser().is_file() for part in path.split(os.pathsep)):  # noqa: ASYNC240 - at start
         raise FileNotFoundError("no such file; give --kubeconfig or set KUBECONFIG")
     loader = await config.load_kube_config(  # type: ignore[no-untyped-call] # the client is typed in part
         config_file=path, context=context, client_configuration=configuration, persist_config=False
     )
-    configuration.refresh_api_key_hook = _rereading(loader)  # type: ignore[assignment] # declared as None only
-
-
-def _rereading(loader: Any) -> Callable[[Configuration], Awaitable[None]]:
-    """Ask the kubeconfig's token file or plugin again from time to time, which the official client does not do."""
-    due = time.monotonic() + REREAD_SECONDS
-
-    async def reread(configuration: Configuration) -> None:
-        nonlocal due
-        if time.monotonic() < due:
-            return
-        due = time.monotonic() + REREAD_SECONDS
-        try:
-            await loader.load_and_set(configuration)
-        except (config.ConfigException, OSError) as error:
-            log.warning("the credential of the kubeconfig could not be read again: %s", error)
-
-    return reread
+    load: Load = loader.load_and_set
+    return load

@@ -7,8 +7,10 @@ PATCH or POST. A repeated conditional PUT ends in a conflict with itself, which 
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -26,6 +28,9 @@ REQUEST_SECONDS: Final = 10.0
 
 CHUNK: Final = 200
 """Objects per answer of a list: small enough to decode without holding up everything else."""
+
+LONGEST_SILENCE: Final = 60.0
+"""Seconds; the API server never asks for more."""
 
 _MESSAGE_LENGTH: Final = 500
 
@@ -49,10 +54,16 @@ class Refused(Exception):  # noqa: N818 - an outcome, not a fault
 
 
 class Api:
-    """The API server as it answers: plain JSON objects in and out."""
+    """The API server as it answers: plain JSON objects in and out.
 
-    def __init__(self, access: Access) -> None:
+    While it asks for silence (Retry-After), requests to the same group of its resources wait.
+    """
+
+    def __init__(self, access: Access, clock: Callable[[], float] = time.monotonic) -> None:
+        self._access = access
         self._client = access.client
+        self._clock = clock
+        self._silent_until: dict[str, float] = {}
 
     async def get(
         self, path: str, *, query: Mapping[str, str] | None = None, timeout_seconds: float = REQUEST_SECONDS
@@ -128,7 +139,9 @@ class Api:
         timeout_seconds: float = REQUEST_SECONDS,
     ) -> JsonObject:
         try:
-            status, content = await self._exchange(method, path, query, body, timeout_seconds)
+            async with asyncio.timeout(timeout_seconds):  # a plugin that fetches the credential takes its time too
+                await self._keep_silence(path, timeout_seconds)
+                status, content = await self._exchange(method, path, query, body, timeout_seconds)
         except TimeoutError:
             raise Unanswered(f"the API server did not answer within {timeout_seconds:g} s") from None
         except (aiohttp.ClientError, OSError, ConfigException) as error:
@@ -156,7 +169,33 @@ class Api:
         )
         timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         response = await self._client.call_api(*request, _request_timeout=timeout)
+        if response.status == HTTPStatus.UNAUTHORIZED:
+            self._access.refused()
+        if silence := _seconds(response.headers.get("Retry-After")):
+            self._silent_until[_group(path)] = self._clock() + silence
         return response.status, await response.read()  # type: ignore[no-untyped-call] # the client is typed in part
+
+    async def _keep_silence(self, path: str, timeout_seconds: float) -> None:
+        """Wait while the API server wants no request of this group.
+
+        Raises:
+            Refused: It does for longer than the request may take.
+        """
+        remaining = self._silent_until.get(_group(path), 0.0) - self._clock()
+        if remaining > timeout_seconds:
+            raise Refused(HTTPStatus.TOO_MANY_REQUESTS, f"it asked for {remaining:.0f} s of silence")
+        await asyncio.sleep(max(0.0, remaining))
+
+
+def _group(path: str) -> str:
+    """Group and version: what the API server limits together, as far as a client can know."""
+    _, root, *rest = path.split("/", 4)
+    return "/".join([root, *rest[: 2 if root == "apis" else 1]])
+
+
+def _seconds(retry_after: str | None) -> float:
+    """The API server's Retry-After, always whole seconds; 0 where there is none."""
+    return min(float(retry_after), LONGEST_SILENCE) if retry_after and retry_after.isdecimal() else 0.0
 
 
 def path_of(*segments: str) -> str:

@@ -133,6 +133,23 @@ class LenientResponse(aiohttp.ClientResponse):
         return document
 
 
+class LentSession:
+    """A session as far as kopf uses one, which it cannot close.
+
+    It closes that of a refused credential while other requests and watches are still at it, and ends with the errors
+    that these raise (seen).
+    """
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self.headers = session.headers
+        self.request = session.request
+        self.closed = False
+
+    async def close(self) -> None:
+        """Give it back."""
+        self.closed = True
+
+
 class _NoDiffBase(kopf.DiffBaseStorage):
     def build(self, **_: Any) -> kopf.BodyEssence:
         return kopf.BodyEssence()

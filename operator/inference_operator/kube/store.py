@@ -89,6 +89,10 @@ class Store:
         seen = self._seen.get(uid)
         return seen.resource if seen else None
 
+    def resources(self) -> list[Resource]:
+        """The newest version of every resource."""
+        return [seen.resource for seen in self._seen.values() if seen.resource is not None]
+
     def put(self, resource: Resource, *, asked_at: float | None = None) -> bool:
         """Keep a version of a resource, unless a newer one or its deletion was seen.
 

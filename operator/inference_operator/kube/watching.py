@@ -13,7 +13,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from http import HTTPStatus
+from typing import Any, Final, cast
 
 import aiohttp
 import kopf
@@ -79,7 +80,7 @@ class Watcher:
         self._heard: dict[str, float] = {}
         self._standing: set[str] = set()
         self._started_at = time.monotonic()
-        self._sessions: list[aiohttp.ClientSession] = []
+        self._session: aiohttp.ClientSession | None = None
         self._logins: list[float] = []
         self._halt = asyncio.Event()
         self.established = asyncio.Event()
@@ -114,8 +115,8 @@ class Watcher:
                 on_started=on_started,
             )
         finally:
-            for session in self._sessions:
-                await session.close()
+            if self._session is not None:
+                await self._session.close()
         if not self._halt.is_set():
             raise WatchEnded("kopf stopped watching")
 
@@ -132,7 +133,7 @@ class Watcher:
         return registry
 
     async def _login(self, **_: Any) -> kopf.AiohttpSession | None:
-        """Open a session for kopf; asked for again whenever the API server answers 401.
+        """Lend kopf our session; asked for again whenever the API server answers 401.
 
         kopf never tries the same credentials twice, but cannot tell that two sessions have the same, so the pauses
         and the end are ours.
@@ -145,9 +146,10 @@ class Watcher:
         pause = LOGINS[len(self._logins)]
         self._logins.append(now)
         await asyncio.sleep(pause)
-        session = self._access.session(self._observe, response_class=framework.LenientResponse)
-        self._sessions = [*(known for known in self._sessions if not known.closed), session]
-        return kopf.AiohttpSession(server=self._access.server, aiohttp_session=session)
+        if self._session is None:
+            self._session = self._access.session(self._observe, response_class=framework.LenientResponse)
+        lent = cast("aiohttp.ClientSession", framework.LentSession(self._session))
+        return kopf.AiohttpSession(server=self._access.server, aiohttp_session=lent)
 
     async def _observe(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -157,9 +159,23 @@ class Watcher:
         if path in self._secrets:
             request.headers["Accept"] = METADATA if watching else METADATA_LIST
         response = await handler(request)
+        if response.status == HTTPStatus.GONE and path in self._streams:
+            response.release()
+            response = await self._begin_anew(request, handler)
         if response.ok and path in self._streams:
             self._hear(path, watching=watching)
         return response
+
+    async def _begin_anew(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """Ask for the present where the API server has forgotten the past; kopf would give up (seen).
+
+        A watch from no version begins with all that is there.
+        """
+        request.url = request.url.without_query_params("resourceVersion", "continue")
+        self.gap.set()
+        return await handler(request)
 
     def _hear(self, stream: str, *, watching: bool) -> None:
         self._heard[stream] = time.monotonic()

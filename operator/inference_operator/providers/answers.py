@@ -22,6 +22,7 @@ from inference_operator.errors import (
     InvalidSpec,
     NotFound,
     Throttled,
+    Unavailable,
 )
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ MAX_SCANNED = 4096
 MAX_RETRY_AFTER = 3600.0
 """Seconds; whoever asks for more silence than this is not believed."""
 
-MAX_VALUES = 100_000
+MAX_VALUES = 50_000
 """Values in one body; more would hold up the event loop while they are read."""
 
 WINDOW = 8
@@ -228,8 +229,12 @@ def refusal(who: str, status: int, said: str, *, write: bool) -> EndpointError:
             return cured(NotFound, message)
         case 429:
             return cured(Throttled, message)
+        case 400 | 422 if not write:
+            return InvalidSpec(message)
+        case _ if write:
+            return InvalidSpec(message, maybe_busy=status in {400, 409})
         case _:
-            return InvalidSpec(message, maybe_busy=write and status in {400, 409})
+            return Unavailable(message)  # no spec makes a read answer so; it must be tried again soon
 
 
 def answered(status: int, said: str) -> str:

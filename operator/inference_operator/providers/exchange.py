@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx
 
 from inference_operator import __version__
+from inference_operator.descriptors import connections_per_pool
 from inference_operator.providers.answers import Answer, NoAnswer, retry_after
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ MAX_BODY: Final = 1 << 20
 """Bytes of a body, as sent and as decoded."""
 
 MAX_CONNECTIONS: Final = 100
-"""Per origin."""
+"""Per origin, where the limit of open files allows as many."""
 
 KEEP_SECONDS: Final = 4.0
 """How long an idle connection is kept: common servers close one after five seconds, and a write on a connection
@@ -50,6 +51,9 @@ HEADERS: Final = {
 
 GZIP_OR_ZLIB: Final = 47
 """`wbits` of a decompressor that recognises both."""
+
+
+_SENDING: Final = {"http11.send_request_headers.started", "http11.send_request_body.started"}
 
 
 class _Closed(Exception):  # noqa: N818 - not an error of ours
@@ -97,7 +101,7 @@ class Exchange:
         self._timeout = timeout
         self._tls = tls
         self._proxy_url = proxy_url if origin.startswith("https:") else None
-        self._places = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._places = asyncio.Semaphore(min(MAX_CONNECTIONS, connections_per_pool()))
         self._busy: set[httpx.AsyncClient] = set()
         self._idle: deque[tuple[float, httpx.AsyncClient]] = deque()  # since when, and which; used last stands last
         self._closed = False
@@ -131,9 +135,19 @@ class Exchange:
         headers: Mapping[str, str],
         params: Mapping[str, str] | None = None,
         content: bytes | None = None,
+        since: float | None = None,
     ) -> Answer | NoAnswer:
-        """Send one request and read its answer whole; cancelling it leaves a write undecided."""
-        progress = _Progress(self._timeout)
+        """Send one request and read its answer whole; cancelling it leaves a write undecided.
+
+        Args:
+            method: HTTP method.
+            path: From the root of the origin.
+            headers: Beside the usual ones.
+            params: Query.
+            content: Body.
+            since: Monotonic time from which the time to begin counts, where that is earlier than now.
+        """
+        progress = _Progress(self._timeout, time.monotonic() if since is None else since)
         try:
             async with asyncio.timeout(self._timeout), self._connection(progress) as client:
                 request = client.build_request(
@@ -176,17 +190,23 @@ class Exchange:
 class _Progress:
     """Follows a request through httpcore by its documented trace events, and prepares its socket.
 
+    A process that was frozen goes on in the middle of a request, before any timer can tell how late it is. Therefore
+    the time is looked at once more right before the head and right before the body; without it nothing is carried out.
+
     Attributes:
         sent: The request has been handed to a connection.
         unfinished: A connection that was opened for the request and is not ready for it yet.
     """
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, timeout: float, since: float) -> None:
         self.sent = False
         self.unfinished: httpcore.AsyncNetworkStream | None = None
         self._timeout = timeout
+        self._deadline = since + timeout
 
     async def __call__(self, event: str, info: Mapping[str, Any]) -> None:
+        if event in _SENDING and time.monotonic() > self._deadline:
+            raise TimeoutError
         if event == "connection.connect_tcp.complete":
             self.unfinished = info["return_value"]
             _close_hard(info["return_value"].get_extra_info("socket"), self._timeout)

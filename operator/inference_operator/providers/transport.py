@@ -110,6 +110,7 @@ class _Call:
     params: Mapping[str, str] | None = None
     content: bytes | None = None
     empty_is_success: bool = False
+    since: float | None = None
 
     @property
     def is_write(self) -> bool:
@@ -130,7 +131,7 @@ class Channel:
     credentials: Credentials
     headers: Mapping[str, str]
     refine: Refine
-    _reserved: bool = False
+    _reserved_at: float | None = None
 
     async def read(self, operation: str, path: str, *, params: Mapping[str, str] | None = None) -> dict[str, Any]:
         """GET a JSON object.
@@ -153,13 +154,14 @@ class Channel:
     async def reserve_write(self) -> None:
         """Wait for the budget now, so that the next `write` of this channel does not have to.
 
-        How old a reservation may get is the caller's claim window; one that is never used costs a token.
+        The time of that write counts from now: a process that is frozen at any moment in between does not send it
+        when it goes on. A reservation that is never used costs a token.
 
         Raises:
             Throttled: The key is silenced for longer than a moment.
         """
         await self.budget.take(write=True)
-        self._reserved = True
+        self._reserved_at = time.monotonic()
 
     async def write(
         self, operation: str, method: str, path: str, *, body: Json, empty_is_success: bool = False
@@ -181,12 +183,14 @@ class Channel:
             EndpointError: Any other one proves that it was not carried out.
         """
         content = canonical_json(body).encode()
-        reserved, self._reserved = self._reserved, False
-        if reserved:
-            self.budget.refuse_silence()
-        else:
+        reserved_at, self._reserved_at = self._reserved_at, None
+        if reserved_at is None:
             await self.budget.take(write=True)
-        return await self._call(_Call(operation, method, path, content=content, empty_is_success=empty_is_success))
+        else:
+            self.budget.refuse_silence()
+        return await self._call(
+            _Call(operation, method, path, content=content, empty_is_success=empty_is_success, since=reserved_at)
+        )
 
     async def _call(self, call: _Call) -> dict[str, Any]:
         started, outcome = time.monotonic(), "cancelled"
@@ -205,7 +209,7 @@ class Channel:
         if call.content is not None:
             headers["Content-Type"] = "application/json"
         return await self.exchange.run(
-            call.method, call.path, headers=headers, params=call.params, content=call.content
+            call.method, call.path, headers=headers, params=call.params, content=call.content, since=call.since
         )
 
     def _judge(self, call: _Call, result: Answer | NoAnswer) -> dict[str, Any] | EndpointError:
