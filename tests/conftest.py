@@ -14,6 +14,22 @@ settings.register_profile("patient", deadline=None)  # a busy machine is no find
 settings.load_profile("patient")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a run take its share of the generated plans."""
+    parser.addoption("--eighth", type=int, choices=range(8), help="run only every eighth of the tests marked `plan`")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the plans that are not in the chosen eighth."""
+    eighth = config.getoption("--eighth")
+    if eighth is None:
+        return
+    plans = [item for item in items if item.get_closest_marker("plan")]
+    left_out = {id(item) for number, item in enumerate(plans) if number % 8 != eighth}
+    config.hook.pytest_deselected(items=[item for item in items if id(item) in left_out])
+    items[:] = [item for item in items if id(item) not in left_out]
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
     """Build the control plane's programs if a chosen folder uses them; workers would wait without a word."""
