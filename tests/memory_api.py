@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import time
 from collections import deque
 from collections.abc import Mapping
 from copy import deepcopy
@@ -39,6 +40,8 @@ class MemoryApi(Api):
         self.queries: list[dict[str, str]] = []
         self.faults: deque[Fault | None] = deque()
         self._versions = itertools.count(100)
+        self._clock = time.monotonic
+        self._silent_until = {}
 
     def put(self, path: str, document: JsonObject) -> JsonObject:
         """Store an object under a new version, whatever was there."""

@@ -48,6 +48,7 @@ async def editor(plane: ControlPlane) -> AsyncIterator[Editor]:
         yield made
 
 
+@pytest.mark.covers("D1")
 async def test_an_api_server_that_comes_back_is_watched_again(plane: ControlPlane, editor: Editor) -> None:
     async with edge(plane.kubeconfig_of(EVERYWHERE), editor) as running:
         uid = uid_of(await editor.create("a"))
@@ -70,6 +71,7 @@ async def test_an_api_server_that_comes_back_is_watched_again(plane: ControlPlan
         await running.cluster.write_status(stored, {"observedGeneration": 2})
 
 
+@pytest.mark.covers("D7")
 async def test_what_vanished_while_nobody_was_watching_is_noticed(
     plane: ControlPlane, editor: Editor, tmp_path: Path
 ) -> None:
@@ -91,6 +93,7 @@ async def test_what_vanished_while_nobody_was_watching_is_noticed(
             assert len(running.store) == 0
 
 
+@pytest.mark.covers("D11")
 async def test_a_refused_credential_is_read_again(
     plane: ControlPlane, editor: Editor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,6 +208,7 @@ async def test_an_operator_that_never_came_to_watch_ends_at_once(tmp_path: Path,
     await closed(access)
 
 
+@pytest.mark.covers("D12")
 async def test_a_missing_definition_is_waited_for_and_a_removed_one_ends_the_process(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -52,12 +52,14 @@ def test_waits_are_timed() -> None:
     assert value(metrics, "queue_wait_seconds_sum") == 20.5
 
 
-def test_writes_and_dropped_events_are_counted() -> None:
+def test_writes_dropped_events_and_failures_at_the_lease_are_counted() -> None:
     metrics = Metrics()
     metrics.wrote(provider="novita", outcome="confirmed")
     metrics.event_dropped()
+    metrics.lease_failed()
     assert value(metrics, "writes_total", provider="novita", outcome="confirmed") == 1
     assert value(metrics, "events_dropped_total") == 1
+    assert value(metrics, "lease_failures_total") == 1
 
 
 def test_the_process_is_asked_at_each_scrape() -> None:

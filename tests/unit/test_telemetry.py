@@ -4,6 +4,8 @@ import io
 import json
 import logging
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +14,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inference_operator import telemetry
 from inference_operator.telemetry import PINNED_LOGGERS, REDACTED, configure, redact
 
 TOKEN = "flp_Zq8xW3vT6yLm0PnRb5Kd"
@@ -23,7 +26,16 @@ TELLING_NAMES = [
     *("password", "passwd", "secret", "client_secret", "Cookie", "Set-Cookie", "credentials", "privateKey"),
 ]
 
-Configured = Callable[..., io.StringIO]
+
+class Lines(io.StringIO):
+    """What was logged so far, by the thread that writes it."""
+
+    def getvalue(self) -> str:
+        logging.root.handlers[0].flush()
+        return super().getvalue()
+
+
+Configured = Callable[..., Lines]
 
 
 def redacted(**event: Any) -> dict[str, Any]:
@@ -38,8 +50,8 @@ def configured(monkeypatch: pytest.MonkeyPatch) -> Iterator[Configured]:
     handlers = list(logging.root.handlers)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
 
-    def configure_into_buffer(*, log_format: str, log_level: str = "debug") -> io.StringIO:
-        stream = io.StringIO()
+    def configure_into_buffer(*, log_format: str, log_level: str = "debug") -> Lines:
+        stream = Lines()
         configure(log_format=log_format, log_level=log_level, stream=stream)
         return stream
 
@@ -202,8 +214,49 @@ def test_a_line_that_cannot_be_written_is_named_without_its_content(
 
     stream = configured(log_format="json")
     structlog.get_logger("ours").info("called", who=Unprintable())
-    assert stream.getvalue() == ""
-    assert capsys.readouterr().err == "a log line of ours was lost: ValueError\n"
+    assert json.loads(stream.getvalue())["event"] == "a log line of ours was lost: ValueError"
+    assert capsys.readouterr() == ("", "")
+
+
+class Stuck(io.StringIO):
+    """A stream whose reader stands still."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flows = threading.Event()
+
+    def write(self, text: str, /) -> int:
+        self.flows.wait()
+        return super().write(text)
+
+
+@pytest.mark.covers("H3")
+def test_whoever_logs_waits_for_nobody_and_lines_that_find_no_room_are_counted(
+    configured: Configured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telemetry, "MAX_WAITING", 3)
+    configured(log_format="json")
+    stream = Stuck()
+    configure(log_format="json", log_level="info", stream=stream)
+    log = structlog.get_logger("ours")
+    log.info("held", number=0)
+    while logging.root.handlers[0]._waiting.qsize():  # type: ignore[attr-defined] # of our own handler
+        time.sleep(0.001)
+    for number in range(1, 10):
+        log.info("held", number=number)
+    assert telemetry.lost_lines() == 6
+    stream.flows.set()
+    logging.root.handlers[0].flush()
+    told = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line.get("number", line["event"]) for line in told] == [0, "6 log lines were lost", 1, 2, 3]
+
+
+def test_lines_into_a_closed_stream_are_lost_and_nothing_else(configured: Configured) -> None:
+    stream = configured(log_format="console")
+    stream.close()
+    structlog.get_logger("ours").info("called")
+    logging.root.handlers[0].flush()
+    assert telemetry.lost_lines() == 1
 
 
 def test_an_interrupt_is_not_a_crash(configured: Configured) -> None:

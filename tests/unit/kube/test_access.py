@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,20 @@ import pytest
 from aiohttp import web
 
 from inference_operator.kube.access import Access, AccessError
-from inference_operator.kube.api import Api
+from inference_operator.kube.api import Api, Refused
 
 
 @asynccontextmanager
-async def recording_server(**redirects: str) -> AsyncIterator[tuple[str, list[tuple[str, str]]]]:
+async def recording_server(
+    *, refuse: str | None = None, **redirects: str
+) -> AsyncIterator[tuple[str, list[tuple[str, str]]]]:
     """An origin, and path and Authorization of every request to it; some paths lead elsewhere."""
     seen: list[tuple[str, str]] = []
 
     async def answer(request: web.Request) -> web.Response:
         seen.append((request.path, request.headers.get("Authorization", "")))
+        if refuse is not None and seen[-1][1] == refuse:
+            raise web.HTTPUnauthorized
         target = redirects.get(request.path.removeprefix("/"))
         if target:
             raise web.HTTPTemporaryRedirect(target)
@@ -80,6 +84,26 @@ async def test_a_rotated_token_is_used_by_everybody(tmp_path: Path, monkeypatch:
         await patient.close()
         await eager.close()
     assert [authorization for _, authorization in seen] == ["Bearer one"] * 2 + ["Bearer two"] * 4
+
+
+@pytest.mark.covers("D11")
+@pytest.mark.parametrize("who", ["client", "session"])
+async def test_a_refused_token_is_read_again_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: str) -> None:
+    monkeypatch.setattr("inference_operator.kube.access.REFUSED_SECONDS", 0.0)
+    token = tmp_path / "token"
+    token.write_text("one")
+    async with recording_server(refuse="Bearer one") as (server, seen):
+        access = await Access.find(kubeconfig(tmp_path, server, {"tokenFile": "token"}))
+        token.write_text("two")
+        for _ in range(2):
+            if who == "client":
+                with suppress(Refused):
+                    await Api(access).get("/x")
+            else:
+                async with access.session() as session, session.get(f"{server}/x"):
+                    pass
+        await access.close()
+    assert [authorization for _, authorization in seen] == ["Bearer one", "Bearer two"]
 
 
 async def test_a_context_can_be_chosen(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from kubernetes.aio.client import Configuration
 
+from inference_operator.kube import api as api_module
 from inference_operator.kube.access import Access
 from inference_operator.kube.api import Api, Refused, Unanswered, path_of, selector_of
 
@@ -151,6 +152,36 @@ async def test_a_refusal_keeps_the_words_of_the_server_and_is_not_tried_again(
         assert str(caught.value).startswith(message)
         assert len(str(caught.value)) < 600
     assert len(seen) == 1
+
+
+def throttled(retry_after: str) -> bytes:
+    return f"HTTP/1.1 429 X\r\nRetry-After: {retry_after}\r\nContent-Length: 2\r\n\r\n{{}}".encode()
+
+
+@pytest.mark.covers("D10")
+async def test_while_the_api_server_asks_for_silence_nothing_of_that_group_is_asked() -> None:
+    async def answer(request: Request) -> bytes | None:
+        return throttled("30") if request.method == "PATCH" else await says(200, {})(request)
+
+    now = 0.0
+    async with serving(answer) as (made, seen):
+        api = Api(made._access, clock=lambda: now)
+        for moment in (0.0, 5.0, 19.9):
+            now = moment
+            with pytest.raises(Refused, match="429"):
+                await api.compare_and_swap(STATUS, KNOWN, field="status", value={})
+        await api.get("/apis/coordination.k8s.io/v1/namespaces/x/leases/y")
+        assert [request.method for request in seen] == ["PATCH", "GET"]
+        now = 30.0
+        await api.get(STATUS)
+        assert len(seen) == 3
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "seconds"), [("0", 0), ("1", 1), ("100000", 60), ("-1", 0), ("", 0), ("soon", 0), ("\u00b2", 0)]
+)
+def test_only_whole_seconds_are_silence_and_not_for_ever(retry_after: str, seconds: float) -> None:
+    assert api_module._seconds(retry_after) == seconds
 
 
 @pytest.mark.parametrize("document", [b"", b"{", b"null", b"[]", b"\xff", b'"text"'])

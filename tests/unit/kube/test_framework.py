@@ -66,8 +66,8 @@ def test_a_refused_credential_is_offered_again_with_growing_pauses_and_not_for_e
         times = []
         while await watcher._login():
             times.append(now())
-        for session in watcher._sessions:
-            await session.close()
+        assert watcher._session is not None
+        await watcher._session.close()
         await access.close()
         return times
 

@@ -226,6 +226,14 @@ def test_a_document_becomes_a_resource() -> None:
     )
 
 
+def test_all_resources_are_given_once_and_as_they_are_now() -> None:
+    kept = store()
+    for each in (resource("u1", 1), resource("u2", 1), resource("u1", 3), resource("u1", 2), resource("u3", 1)):
+        kept.put(each)
+    kept.remove("u2")
+    assert [(each.uid, each.resource_version) for each in kept.resources()] == [("u1", "3"), ("u3", "1")]
+
+
 UIDS = st.sampled_from(["u1", "u2", "u3"])
 
 

@@ -1,17 +1,21 @@
 import asyncio
 import contextlib
+import gzip
 import shutil
 import socket
 import ssl
 import subprocess
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from inference_operator.providers import exchange as exchange_module
 from inference_operator.providers.answers import Answer, NoAnswer
-from inference_operator.providers.exchange import Exchange, _close_hard, trust
+from inference_operator.providers.exchange import Exchange, _close_hard, _Progress, trust
 from peer import Connection, Peer, http, listening
 
 REMOTE = "https://api.provider.example"
@@ -230,3 +234,48 @@ async def test_connections_that_nobody_uses_are_closed(monkeypatch: pytest.Monke
         await asyncio.sleep(0.1)
         assert (len(peer.ends), peer.connections) == (opened, opened + 1)
         await exchange.close()
+
+
+# ── a process that was frozen ─────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.covers("A11")
+@pytest.mark.parametrize("moment", ["connect_tcp.complete", "send_request_headers.complete"])
+async def test_what_goes_on_after_its_time_is_not_carried_out(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after SIGSTOP: the clock has moved on, and no timer has come to say so."""
+    follow, late = _Progress.__call__, 0.0
+
+    async def freeze(progress: _Progress, event: str, info: Mapping[str, Any]) -> None:
+        nonlocal late
+        await follow(progress, event, info)
+        if event.endswith(moment):
+            late = 3600.0
+
+    monkeypatch.setattr(_Progress, "__call__", freeze)
+    monkeypatch.setattr(exchange_module, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + late))
+    async with listening() as peer:
+        peer.answer(http(200, b"{}"))
+        exchange = Exchange(peer.origin, timeout=10, tls=trust(None), proxy_url=None)
+        result = await exchange.run("PUT", "/", headers=HEADERS, content=b"{}")
+        await exchange.close()
+        await peer.ended.wait()
+        assert isinstance(result, NoAnswer)
+        assert result.sent is (moment == "send_request_headers.complete")
+        assert peer.requests == []  # of which the peer takes only whole ones
+
+
+async def test_no_failure_is_told_in_the_words_of_the_http_library() -> None:
+    """They quote the header that the library does not like, which may be the key."""
+    async with listening() as peer:
+        exchange = Exchange(peer.origin, timeout=10, tls=trust(None), proxy_url=None)
+        result = await exchange.run("GET", "/", headers={"Authorization": "Bearer flp_hidden\n"})
+        await exchange.close()
+    assert isinstance(result, NoAnswer)
+    assert result.why == "no complete answer (LocalProtocolError)"
+
+
+def test_a_packed_body_is_unpacked_no_further_than_its_bound() -> None:
+    body = exchange_module._Body("gzip")
+    with pytest.raises(exchange_module._Unreadable, match="more than 1 MiB"):
+        body.add(gzip.compress(bytes(64 << 20)))
+    assert len(body._content) <= exchange_module.MAX_BODY + 1

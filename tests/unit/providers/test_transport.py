@@ -2,11 +2,13 @@ import asyncio
 import base64
 import gzip
 import json
+import time
 import traceback
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -202,12 +204,12 @@ COMPLETE: dict[str, tuple[bytes, type[EndpointError], type[EndpointError]]] = {
     "401": (http(401, DETAIL), CredentialsRejected, CredentialsRejected),
     "403": (http(403, DETAIL), CredentialsRejected, CredentialsRejected),
     "404": (http(404, DETAIL), NotFound, NotFound),
-    "405": (http(405, DETAIL), InvalidSpec, InvalidSpec),
+    "405": (http(405, DETAIL), Unavailable, InvalidSpec),
     "408": (http(408, DETAIL), Unavailable, Ambiguous),
-    "409": (http(409, DETAIL), InvalidSpec, InvalidSpec),
+    "409": (http(409, DETAIL), Unavailable, InvalidSpec),
     "422": (http(422, DETAIL), InvalidSpec, InvalidSpec),
     "429": (http(429, DETAIL), Throttled, Throttled),
-    "499": (http(499, DETAIL), InvalidSpec, InvalidSpec),
+    "499": (http(499, DETAIL), Unavailable, InvalidSpec),
     "500": (http(500, DETAIL), Unavailable, Ambiguous),
     "502 HTML": (http(502, HTML), Unavailable, Ambiguous),
     "503": (http(503, DETAIL, "Retry-After: 5"), Unavailable, Ambiguous),
@@ -581,6 +583,18 @@ async def test_a_silence_that_begins_after_the_reservation_refuses_the_write(cha
     await channel.reserve_write()
     channel.budget.pause(0.5)
     with pytest.raises(Throttled):
+        await write(channel)
+    assert peer.requests == []
+
+
+@pytest.mark.covers("A11")
+async def test_a_write_whose_process_was_frozen_since_the_reservation_is_not_sent(
+    channel: Channel, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await channel.reserve_write()
+    frozen = time.monotonic() + 3600
+    monkeypatch.setattr(exchange, "time", SimpleNamespace(monotonic=lambda: frozen))
+    with pytest.raises(Unavailable):  # and not Ambiguous: nothing has left
         await write(channel)
     assert peer.requests == []
 
