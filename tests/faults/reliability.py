@@ -6,18 +6,16 @@ tests, the comparison from what a run of it has counted.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from faults.comparison import render
+from faults.comparison import load, render
 from faults.coverage import Proof, proofs
 from faults.matrix import GROUPS, LEFT_OUT, ROWS
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reliability.md"
-COUNTED = ROOT / "docs" / "reliability-peers.json"
 
 INTRODUCTION = """\
 # Reliability
@@ -62,14 +60,13 @@ COMMANDS = {
     "uv run pytest -m faults": "all crash plans, several replicas, faults of the Kubernetes API, a thousand resources; "
     "real processes, at most 20 minutes on two cores",
     "uv run pytest -m nightly": "pairs of crashes, long runs",
-    "uv run --directory tests python -m faults.seed_bugs": "that the tests notice: each seeded bug must make one fail",
-    "uv run --directory tests python -m faults.compare": "the same faults for others; makes the last section's numbers",
+    "uv run python tests/faults/seed_bugs.py": "that the tests notice: each seeded bug must make one fail",
+    "uv run python tests/faults/compare.py": "the same faults for others; makes the last section's numbers",
 }
 
 
 def page() -> str:
     """The whole page."""
-    results = json.loads(COUNTED.read_text(encoding="utf-8"))
     commands = [f"| `{command}` | {what} |" for command, what in COMMANDS.items()]
     table = "\n".join(["| command | what it shows |", "| --- | --- |", *commands])
     return "\n".join(
@@ -78,7 +75,7 @@ def page() -> str:
             *_matrix(proofs()),
             "## Beside others",
             "",
-            render(results).rstrip(),
+            render(load()).rstrip(),
             "",
         ]
     )

@@ -284,9 +284,8 @@ def _drift(situation: Situation) -> tuple[Difference, ...]:
     found = differences(situation.desired, situation.observed.live, situation.agrees)
     fields = tuple(each for each in found if not _settled_so(each, applied.observed, situation))
     drift = fields + _version_drift(situation)
-    if (
-        situation.observed.state.in_transition
-    ):  # nothing becomes drift by a rollout, and nothing is mended by one either
+    # Nothing becomes drift by a rollout, and nothing is mended by one either.
+    if situation.observed.state.in_transition:
         return tuple(each for each in drift if each.path in situation.memory.drifted)
     return drift
 
