@@ -185,8 +185,8 @@ class Run(Model):
     def rest(self) -> None:
         """Faults are over, and everything comes to rest; a write whose resource has gone needs no verdict."""
         converge(self)
-        uids = {sender.uid for id_, (sender, _) in self.invariants.sent.items() if id_ in self.open}
-        assert uids.isdisjoint(self.server.objects), "L2: an ambiguous write was not resolved"
+        undecided = {each.status.get("operation", {}).get("id") for each in self.server.objects.values()}
+        assert undecided.isdisjoint(self.open), "L2: an ambiguous write was not resolved"
         self.case = None
         self.open.clear()
 

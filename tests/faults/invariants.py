@@ -174,6 +174,8 @@ class Invariants:
         if status != "True" or (was[0], was[2]) == (status, generation) or _has(after, "Suspended"):
             return
         assert "operation" not in after.status, "S7: in sync with an open write"
+        if after.status.get("state") == "Updating" and "drift" not in before.status:
+            return  # nothing becomes drift while a rollout is under way
         assert generation is not None
         payload = self.wishes[after.uid].payloads[generation]
         if not self._was_true(payload, after, reason):

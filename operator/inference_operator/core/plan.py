@@ -180,15 +180,10 @@ def _write_in_question(situation: Situation) -> Write | None:
     return Write(applied.settling, applied.base_version, same, acknowledged=True, expired=expired)
 
 
-def _is_expired(situation: Situation, operation_id: str) -> bool:
-    """Whether the look began so late that the write can no longer land unseen.
-
-    A process knows when it gave up its own write. Of another's it knows only since when it has seen it.
-    """
-    recollection, pace, begun = situation.recollection, situation.pace, situation.around.look_begun
-    if operation_id in recollection.gave_up:
-        return begun >= recollection.gave_up[operation_id] + pace.settle
-    return operation_id in recollection.seen and begun >= recollection.seen[operation_id] + pace.quiet
+def _is_expired(situation: Situation, write_id: str) -> bool:
+    """Whether the look began so late that the write can no longer land unseen."""
+    settled_at = situation.recollection.settled_at(write_id, situation.pace)
+    return settled_at is not None and situation.around.look_begun >= settled_at
 
 
 def _decide(situation: Situation) -> Plan:

@@ -113,6 +113,15 @@ class Recollection:
             return replace(found, seen={}, holds=0)
         return replace(found, seen={memory.write_id: self.seen.get(memory.write_id, now)})
 
+    def settled_at(self, write_id: str, pace: Pace) -> float | None:
+        """From when on the write can no longer land unseen; None before this process has seen it.
+
+        A process knows when it gave up its own write. Of another's it knows only since when it has seen it.
+        """
+        if write_id in self.gave_up:
+            return self.gave_up[write_id] + pace.settle
+        return self.seen[write_id] + pace.quiet if write_id in self.seen else None
+
     def looked(self, *, begun: float, whole: bool, drift: tuple[Difference, ...]) -> Recollection:
         """A clean look ended in a decision."""
         since = self.drift_since if self.drift and self.drift == drift else begun

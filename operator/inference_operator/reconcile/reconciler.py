@@ -352,8 +352,12 @@ class Reconciler:
     def _next_look(self, work: Work, decided: Plan, sight: Sight) -> float:
         pace, jitter = self._pace, self._clock.jitter()
         match decided.action:
-            case Hold():
+            case Hold(acknowledged=True):
                 return pace.eager(work.recollection.holds)
+            case Hold():
+                settled_at = work.recollection.settled_at(work.memory.write_id or "", pace)
+                remaining = 0.0 if settled_at is None else settled_at - self._clock.now()
+                return pace.holding(work.recollection.holds, remaining)
             case Wait(seconds=seconds) | Pause(seconds=seconds):
                 return min(seconds, self._poll())
             case Send() | LookDeeper():

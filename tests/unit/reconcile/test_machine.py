@@ -7,7 +7,7 @@ import pytest
 from faults.machine import Everything, Lives, Replicas, explore
 
 STEPS = 50_000
-EXAMPLES = 500
+EXAMPLES = 540
 EXAMPLES_AT_NIGHT = 30_000
 
 

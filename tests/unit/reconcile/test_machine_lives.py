@@ -7,7 +7,7 @@ import pytest
 from faults.machine import Lives, explore
 
 STEPS = 25_000
-EXAMPLES = 250
+EXAMPLES = 280
 
 
 class LivesReadBack(Lives):

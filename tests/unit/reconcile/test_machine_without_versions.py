@@ -7,7 +7,7 @@ import pytest
 from faults.machine import Everything, explore
 
 STEPS = 50_000
-EXAMPLES = 500
+EXAMPLES = 540
 
 
 class EverythingReadBack(Everything):
