@@ -167,8 +167,14 @@ class Invariants:
 
     # ── what the status says ──────────────────────────────────────────────────────────────────────────
 
-    def reported(self, before: Resource, after: Resource) -> None:
-        """A status was stored."""
+    def reported(self, before: Resource, after: Resource, *, young: bool) -> None:
+        """A status was stored.
+
+        Args:
+            before: The resource as it was.
+            after: The resource with its new status.
+            young: For all that its process knows, reads may still lag behind what was applied last.
+        """
         self._check_verdict(before.status, after)
         was, (status, reason, generation) = synced(before), synced(after)
         if status != "True" or (was[0], was[2]) == (status, generation) or _has(after, "Suspended"):
@@ -178,7 +184,8 @@ class Invariants:
             return  # nothing becomes drift while a rollout is under way
         assert generation is not None
         payload = self.wishes[after.uid].payloads[generation]
-        if not self._was_true(payload, after, reason):
+        since = float("-inf") if young else self.account.clock() - self.pace.settle - 2 * self.pace.request_timeout
+        if not self._was_true(payload, after, reason, since):
             raise AssertionError(f"S7: {reason} at generation {generation}, but not {payload}: {self.account.ledger}")
 
     def _check_verdict(self, before: Mapping[str, Any], after: Resource) -> None:
@@ -199,8 +206,8 @@ class Invariants:
         self.unknowable[FORGED] += seems_ours
         self.mistaken.append(sender)
 
-    def _was_true(self, payload: Payload, after: Resource, reason: str) -> bool:
-        recent = self._recent_versions()
+    def _was_true(self, payload: Payload, after: Resource, reason: str, since: float) -> bool:
+        recent = self._versions(since)
         if any(_holds(version, payload) for version in recent):
             return True
         if not any(_holds(version, _readable(payload)) for version in recent):
@@ -210,12 +217,11 @@ class Invariants:
         # Counted by its verdict; and what cannot be read back and was confirmed for nothing, nobody can find out.
         return self._is_foreign(after.status.get("version")) or self.account.ignored > 0
 
-    def _recent_versions(self) -> list[Payload]:
-        """All that a look begun within the longest pass may have shown."""
-        horizon = self.account.clock() - self.pace.settle - 2 * self.pace.request_timeout
+    def _versions(self, since: float) -> list[Payload]:
+        """All that were the newest at some time since then."""
         ledger, versions = self.account.ledger, self.account.endpoints[self.endpoint_id].versions
         until = [entry.at for entry in ledger] + [float("inf")]
-        return [version for version, end in zip(versions, until, strict=True) if end >= horizon]
+        return [version for version, end in zip(versions, until, strict=True) if end >= since]
 
     def _is_foreign(self, version: int | None) -> bool:
         """Whether a version is somebody else's, or a late one of ours that a foreign one was taken for."""

@@ -20,7 +20,9 @@ from faults.pausing import Pass
 from faults.timed_account import IGNORED, Landed, TimedAccount, TimedConnector
 from faults.watches import LoggingServer, Watch
 from inference_operator.api.names import REAPPLY_ANNOTATION
+from inference_operator.core.memory import age_seconds
 from inference_operator.core.model import FieldPath, Json, Resource
+from inference_operator.core.situation import Recollection
 from inference_operator.reconcile import Reconciler
 from world import Allowed, Silent, World, spec
 
@@ -329,10 +331,23 @@ class Model(World):
 
     def _stored(self, before: Resource, after: Resource) -> None:
         with self._watching():
-            self.invariants.reported(before, after)
+            self.invariants.reported(before, after, young=self._is_young(before))
         operation, was = after.status.get("operation"), before.status.get("operation")
         if self.running and operation and (was is None or was["id"] != operation["id"]):
             self.running[0].intents[after.uid] = after
+
+    def _is_young(self, before: Resource) -> bool:
+        """Whether the process at work cannot know yet that all reads show what was applied last."""
+        applied = before.status.get("applied")
+        if self.running is None or applied is None:
+            return False
+        known = self.running[0].reconciler._recollections.get(before.uid, Recollection())
+        longest = self.pace.settle + 2 * self.pace.request_timeout
+        now_first_seen = known.applied not in {None, f"{applied['time']} {applied['generation']} {applied['hash']}"}
+        recently_seen = self.time - known.applied_since < longest
+        begun = self.time if known.first_look_at is None else known.first_look_at
+        by_calendar = self.time - begun < longest and age_seconds(applied["time"], self.wall()) < longest
+        return now_first_seen or recently_seen or by_calendar
 
     def _sends(self, values: Mapping[FieldPath, Json]) -> Sender:
         assert self.running is not None

@@ -355,9 +355,10 @@ class Reconciler:
             case Hold(acknowledged=True):
                 return pace.eager(work.recollection.holds)
             case Hold():
-                settled_at = work.recollection.settled_at(work.memory.write_id or "", pace)
+                write_id, recollection = work.memory.write_id or "", work.recollection
+                settled_at = recollection.settled_at(write_id, pace)
                 remaining = 0.0 if settled_at is None else settled_at - self._clock.now()
-                return pace.holding(work.recollection.holds, remaining)
+                return pace.holding(recollection.holds, remaining, own=write_id in recollection.gave_up)
             case Wait(seconds=seconds) | Pause(seconds=seconds):
                 return min(seconds, self._poll())
             case Send() | LookDeeper():

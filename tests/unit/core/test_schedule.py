@@ -73,3 +73,23 @@ def test_each_error_has_its_pause(error: EndpointError, seconds: float) -> None:
 def test_slow_pauses_are_spread_and_doubling_ones_are_not() -> None:
     assert PACE.after(NotFound("x"), 0, 1.0) == pytest.approx(330)
     assert PACE.after(InvalidSpec("x"), 0, 1.0) == 300
+
+
+@pytest.mark.parametrize(
+    ("looks", "remaining", "own", "pause"),
+    [
+        pytest.param(1, 60.0, True, 10.0, id="soon after it was given up"),
+        pytest.param(1, 4.0, True, 4.0, id="not after the end"),
+        pytest.param(2, 50.0, True, 50.0, id="then at the end"),
+        pytest.param(1, 95.0, False, 95.0, id="another's only at the end"),
+        pytest.param(2, 0.0, True, 10.0, id="the end was missed by a moment"),
+        pytest.param(1, -1.0, False, 10.0, id="the end was missed by a moment, another's"),
+    ],
+)
+def test_an_undecided_write_is_looked_at_when_a_look_may_tell(
+    looks: int,
+    remaining: float,
+    own: bool,  # noqa: FBT001 - a column of the table
+    pause: float,
+) -> None:
+    assert Pace(transition_poll=10).holding(looks, remaining, own=own) == pause
