@@ -19,6 +19,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--eighth", type=int, choices=range(8), help="run only every eighth of the tests marked `plan`")
 
 
+@pytest.hookimpl(tryfirst=True, optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Use three workers for the faults on any machine: their tests wait for most of the time."""
+    return 3 if "faults" in config.option.markexpr.replace("not faults", "").split() else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the plans that are not in the chosen eighth."""
     eighth = config.getoption("--eighth")

@@ -84,6 +84,7 @@ def test_410_in_the_stream_means_a_new_list_and_no_update(rig: Rig, proxy: KubeP
     process, fleet = settled(rig, proxy)
     proxy.add_fault(WatchFault(resource=PLURAL))  # the deletion is never told
     rig.delete(fleet[0].name)
+    wait_for(lambda: all(proxy.fault_hits().values()), what="the deletion to be kept back")
     lists = count_lists(proxy)
     proxy.fail_watches(status=410)
     wait_for(lambda: count_lists(proxy) > lists, what="a new list")
