@@ -150,7 +150,7 @@ def test_no_outcome_contradicts_itself_or_leaves_the_closed_set_of_reasons() -> 
         assert not (each.reconciling and each.ready is None)
         for kind, reasons in REASONS.items():
             finding = getattr(each, kind.lower())
-            assert finding is None or finding.reason in reasons
+            assert finding is None or (finding.reason in reasons and finding.message)
         if each.stalled:
             assert each.handled
 

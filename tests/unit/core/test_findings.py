@@ -15,6 +15,7 @@ from inference_operator.core.findings import (
     of_busy,
     of_decision,
     of_failure,
+    of_open_write,
     of_refusal,
     of_settling,
     of_suspension,
@@ -291,3 +292,40 @@ def test_the_note_of_suspension_is_written_once() -> None:
     assert once.message.startswith("It serves.")
     assert "noon" in once.message
     assert of_suspension(memory(), in_sync=True, ready=once, as_of="noon").ready == once
+
+
+def applied_as(result: str, version: int | None) -> Memory:
+    entry = HistoryEntry(version=version, comment="", generation=1, time=APPLIED.time, result=result)
+    return Memory(applied=APPLIED, version=version, history=(entry,))
+
+
+@pytest.mark.parametrize(
+    ("result", "version", "message"),
+    [
+        ("Applied", 7, "The provider holds this configuration as version 7."),
+        ("Applied", None, "The provider holds this configuration."),
+        (
+            "AppliedUnverified",
+            7,
+            "Applied as version 7; only the version count shows it, the fields cannot be read back.",
+        ),
+        (
+            "AppliedUnverified",
+            None,
+            "The provider holds this configuration; whether the last update arrived leaves no trace to read.",
+        ),
+        ("Matched", 7, "The endpoint already held this configuration; nothing was sent."),
+    ],
+)
+def test_what_is_in_sync_says_how_that_is_known(result: str, version: int | None, message: str) -> None:
+    found = of_decision(Nothing(), applied_as(result, version), (), seen(State.RUNNING), REST)
+    assert found is not None
+    assert found.synced == Finding("True", result, message)
+
+
+def test_a_write_that_waits_for_its_answer_or_for_a_look_is_told_apart() -> None:
+    assert of_open_write() == of_settling(acknowledged=False) != of_settling(acknowledged=True)
+    for acknowledged in (True, False):
+        held = of_decision(Hold(acknowledged=acknowledged), Memory(operation=OPERATION), (), seen(State.RUNNING), REST)
+        assert held is not None
+        assert held.synced == of_settling(acknowledged=acknowledged).synced

@@ -93,3 +93,26 @@ def test_a_rollout_that_is_resumed_counts_until_its_deadline_and_a_later_one_fro
     assert (brake.brake("b", "x", 60) is None, brake.brake("b", "x", 61) is None) == (False, True)
     brake.begin("a", "x", now=70, deadline=100)
     assert brake.brake("b", "x", 160) is not None
+
+
+def test_whoever_begins_or_goes_waits_no_longer_and_gives_the_place_away() -> None:
+    woken: list[str] = []
+    brake = Rollouts(2, woken.append)
+    brake.begin("a", "key", now=0, deadline=10)
+    for uid in ("begins", "goes", "waits"):
+        brake.wait(uid, "key")
+    brake.begin("begins", "key", now=0, deadline=10)
+    brake.forget("goes")
+    assert woken == []
+    brake.forget("a")
+    assert woken == ["waits"]
+    assert not brake.is_ours("a")
+
+
+def test_a_rollout_that_is_taken_over_counts_for_its_own_key_only() -> None:
+    brake = Rollouts(1, list[str]().append, lambda: [left("a", state="Updating")])
+    brake.inherit()
+    assert brake.brake("b", "another", 0) is not None, "nobody knows yet whose it is"
+    brake.resume("a", "key", begun=0, deadline=10)
+    assert brake.brake("b", "another", 0) is None
+    assert brake.brake("c", "key", 0) is not None
