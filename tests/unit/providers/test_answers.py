@@ -31,7 +31,8 @@ def test_whatever_is_json_decodes_to_itself(document: object) -> None:
 
 @given(st.binary(max_size=256))
 def test_any_bytes_decode_to_a_value_that_can_be_encoded_again_or_to_none(content: bytes) -> None:
-    json.dumps(decode(content), ensure_ascii=False, allow_nan=False).encode()
+    value = decode(content)
+    assert json.loads(json.dumps(value, ensure_ascii=False, allow_nan=False).encode()) == value
 
 
 @pytest.mark.covers("B8")

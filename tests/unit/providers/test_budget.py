@@ -58,6 +58,7 @@ async def test_a_cancelled_waiter_costs_nobody_a_turn() -> None:
     await asyncio.sleep(0)
     gone.cancel()
     await asyncio.wait_for(budget.take(write=False), 1)
+    assert gone.cancelled()
 
 
 async def test_a_moment_of_silence_is_sat_out() -> None:
