@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from inference_operator.playground.controlplane import ControlPlane
-from inference_operator.playground.emulators.control import EmulatorControl
 from inference_operator.playground.emulators.faults import Fault
+from inference_operator.playground.emulators.process import emulator_process
 from rig import Rig, rigged, spec_of
 from secrecy import CORE
 
@@ -103,13 +103,14 @@ def run(rig: Rig, provider: str, key: str) -> Mapping[str, Any]:
 
 
 @pytest.fixture
-def rigs(control_plane: ControlPlane, emulators: EmulatorControl, tmp_path: Any) -> Iterator[dict[str, Rig]]:
+def rigs(control_plane: ControlPlane, tmp_path: Any) -> Iterator[dict[str, Rig]]:
+    """A rig for each key, with emulators of its own: one run must not clear the faults of the other."""
     with ExitStack() as stack:
         made = {}
         for kind in KEYS:
             folder = tmp_path / kind
             folder.mkdir()
-            made[kind] = stack.enter_context(rigged(control_plane, emulators, folder))
+            made[kind] = stack.enter_context(rigged(control_plane, stack.enter_context(emulator_process()), folder))
         yield made
 
 
