@@ -10,7 +10,7 @@ from statistics import mean, median
 from typing import Any
 
 from faults.endings import converge, stays
-from faults.invariants import FORGED, REVERTED
+from faults.invariants import FORGED, HIDDEN, REVERTED
 from faults.model import PACE, Model, quietly
 from faults.timed_account import Trouble
 from inference_operator.core.model import Resource
@@ -94,7 +94,7 @@ class Campaign:
         title = f"Ambiguous writes {'with' if self.history else 'without'} versions, 0 extra versions, 0 lost changes"
         show(title, ["kind", "writes", "looks", "median s", "longest s"], rows)
         show("Meanwhile", ["what", "times"], sorted(self.meanwhile.items()))
-        show("Unknowable", ["what", "times"], [[name, self.unknowable[name]] for name in (FORGED, REVERTED)])
+        show("Unknowable", ["what", "times"], [[name, self.unknowable[name]] for name in (FORGED, REVERTED, HIDDEN)])
 
 
 class Run(Model):

@@ -45,6 +45,8 @@ class Operator:
         passes: Passes under way, by uid.
         due: When each resource is to be looked at again.
         triggered: Resources that changed while their pass was under way.
+        intents: Resources as they were stored with the intent of a write, by uid.
+        met: Ids of the writes that it has begun, or has met at the beginning of a pass.
     """
 
     reconciler: Reconciler
@@ -56,6 +58,7 @@ class Operator:
     due: dict[str, float] = field(default_factory=dict)
     triggered: set[str] = field(default_factory=set)
     intents: dict[str, Resource] = field(default_factory=dict)
+    met: set[str] = field(default_factory=set)
 
 
 class Model(World):
@@ -125,11 +128,8 @@ class Model(World):
             self._wish(self.server.create(name, found.spec, **status))
 
     def restore(self, name: str, changes_ago: int) -> None:
-        """The very object that there was some time ago, as from a backup of the cluster's storage.
-
-        Not while a write is under way: a backup that is older than that tells nobody to wait for it.
-        """
-        found = None if self.account.due else self.server.named(name)
+        """The very object that there was some time ago, as from a backup of the cluster's storage."""
+        found = self.server.named(name)
         backups = [old for uid, old in self.server.log if found and uid == found.uid and old]
         if found and backups:
             old = backups[max(0, len(backups) - changes_ago)]
@@ -139,8 +139,8 @@ class Model(World):
             self._trigger(old.uid)
 
     def erase_status(self, name: str) -> None:
-        """Somebody with the right to do so empties the status; as for a write under way, see `restore`."""
-        if not self.account.due and (found := self.server.named(name)):
+        """Somebody with the right to do so empties the status."""
+        if found := self.server.named(name):
             self.invariants.restored(self.server.put(replace(found, status={"observedGeneration": -1})))
             self._trigger(found.uid)
 
@@ -297,6 +297,7 @@ class Model(World):
     def _advance(self, operator: Operator, uid: str) -> bool:
         if uid not in operator.passes:
             operator.triggered.discard(uid)
+            operator.met |= _open_write(operator.view.current(uid))
             operator.passes[uid] = Pass(operator.reconciler.reconcile(uid), self.time)
             self.passes += 1
         under_way, outer = operator.passes[uid], self.running
@@ -335,6 +336,7 @@ class Model(World):
         operation, was = after.status.get("operation"), before.status.get("operation")
         if self.running and operation and (was is None or was["id"] != operation["id"]):
             self.running[0].intents[after.uid] = after
+            self.running[0].met |= _open_write(after)
 
     def _is_young(self, before: Resource) -> bool:
         """Whether the process at work cannot know yet that all reads show what was applied last."""
@@ -355,7 +357,7 @@ class Model(World):
         found = operator.view.current(uid) if operator.view.live else None
         with self._watching():
             assert operator.authority.allowed, "S4: a write without the right to"
-            return self.invariants.sends(operator.intents[uid], found, values)
+            return self.invariants.sends(operator.intents[uid], found, values, met=operator.met)
 
     def _version_made(self, landed: Landed) -> None:
         with self._watching():
@@ -379,6 +381,11 @@ class Model(World):
 
     def _last_active(self) -> int:
         return max(number for number, operator in enumerate(self.operators) if operator.active)
+
+
+def _open_write(resource: Resource | None) -> set[str]:
+    operation = resource.status.get("operation") if resource else None
+    return {operation["id"]} if operation else set()
 
 
 @contextmanager

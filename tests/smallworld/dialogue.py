@@ -152,8 +152,9 @@ def _earlier(text: str) -> str:
 
 
 def stored_form(status: Mapping[str, Any]) -> str:
-    """A status as text, without the times that nothing reads."""
+    """A status as text, without the times that nothing reads, and the count that only tells of backups."""
     document = json.loads(json.dumps(status))
+    document.pop("updates", None)
     for each in document.get("conditions", ()):
         each["lastTransitionTime"] = _text(EARLIEST)
     for each in document.get("history", ()):

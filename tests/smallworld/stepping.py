@@ -40,11 +40,11 @@ TIMES = {"seen", "gave_up", "uncommitted_at", "applied", "applied_since", "first
 FACTS = {"uncommitted", "drift", "wrote"}
 """What is kept of a recollection from pass to pass."""
 
-PACING = {"failures", "failed_for", "holds", "drift_since", "corrected_at", "wrote_at"}
+PACING = {"failures", "failed_for", "holds", "drift_since", "corrected_at", "wrote_at", "wrote_in"}
 """What only tells when the next pass or a correction is due; here passes begin at any time and nothing is corrected."""
 
-ABSENT = {"refusal", "parked", "busy", "missing_since", "refresh", "succeeds_at", "rivalry"}
-"""What only comes of what these worlds do not have: refusals for good, missing Secrets, other resources."""
+ABSENT = {"refusal", "parked", "busy", "missing_since", "refresh", "succeeds_at", "rivalry", "updates", "lapsed_at"}
+"""What only comes of what these worlds do not have: refusals for good, missing Secrets, other resources, backups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +229,8 @@ class Stepper:
 
     def _essence(self, known: Recollection) -> Recollection:
         """Without what only paces passes, since here they may begin at any time, and what is too long ago to matter."""
-        assert (known.refusal, known.parked, known.rivalry.owner, known.succeeds_at) == (None, None, None, None)
+        absent = known.refusal, known.parked, known.rivalry.owner, known.succeeds_at, known.lapsed_at
+        assert absent == (None,) * len(absent)
         settle, quiet, slow = self.pace.settle, self.pace.quiet, self.pace.slow
         gave_up = {name: at if at == NEVER else self._recent(at, settle) for name, at in sorted(known.gave_up.items())}
         looked_at = None if known.first_look_at is None else self._recent(known.first_look_at, settle)

@@ -201,6 +201,10 @@ class InferenceEndpointStatus(ApiModel):
     operation: Operation | None = None
     """The write whose outcome is not known; present only while it is open."""
 
+    updates: int | None = None
+    """Updates that were begun for this resource so far. Whoever sees it fall knows that an older status was put back,
+    which does not tell of updates that may still be under way."""
+
     history: Annotated[list[HistoryEntry], Field(max_length=10)] = Field(default_factory=list)
     """Settled writes, newest first, at most 10."""
 

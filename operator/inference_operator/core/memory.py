@@ -45,6 +45,7 @@ class Memory:
     Attributes:
         applied: The last settled or acknowledged write.
         operation: The open one.
+        updates: How many were begun so far.
         version: The newest provider version that is accounted for.
         comment: The comment sent with that version.
         history: Settled writes, newest first.
@@ -54,6 +55,7 @@ class Memory:
 
     applied: Applied | None = None
     operation: Operation | None = None
+    updates: int = 0
     version: int | None = None
     comment: str | None = None
     history: tuple[HistoryEntry, ...] = ()
@@ -66,6 +68,7 @@ class Memory:
         return Memory(
             applied=status.applied if status.applied and status.applied.uid == uid else None,
             operation=status.operation if status.operation and status.operation.uid == uid else None,
+            updates=status.updates or 0,
             version=status.version,
             comment=status.version_comment,
             history=tuple(status.history),
@@ -99,7 +102,11 @@ class Memory:
 
     def opened(self, operation: Operation) -> Memory:
         """The intent of a write is stored."""
-        return replace(self, operation=operation)
+        return replace(self, operation=operation, updates=self.updates + 1)
+
+    def counted(self, updates: int) -> Memory:
+        """At least so many updates were begun, whatever the status tells."""
+        return replace(self, updates=max(self.updates, updates))
 
     def cleared(self) -> Memory:
         """The open write certainly has not happened."""

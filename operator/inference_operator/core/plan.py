@@ -341,8 +341,11 @@ def _hindrance(situation: Situation) -> Wait | Pause | None:
 
 def _turn(situation: Situation) -> Wait | None:
     """Not even what is there may be taken as wished while others may still change it."""
-    remaining, pace = situation.around.turn_at - situation.around.now, situation.pace
-    if remaining <= 0:
+    around, pace = situation.around, situation.pace
+    if (remaining := around.lapse_over_at - around.now) > 0:
+        message = "An older status was put back; waiting until no update that it does not tell of can still arrive."
+        return Wait(message, remaining)
+    if (remaining := around.turn_at - around.now) <= 0:
         return None
     message = "Another resource names the endpoint; waiting until nothing of it can still arrive at the provider."
     return Wait(message, min(remaining, pace.transition_poll))

@@ -64,6 +64,7 @@ def report(
     update: dict[str, Any] = {
         "applied": memory.applied,
         "operation": memory.operation,
+        "updates": memory.updates or None,
         "version": memory.version,
         "version_comment": memory.comment,
         "history": list(memory.history),

@@ -76,15 +76,16 @@ class Pace:
         """0.25 s, 0.5 s, … up to one transition poll: for a write whose effect should show any moment."""
         return min(self.transition_poll, FIRST_BACKOFF_SECONDS / 4 * 2.0 ** min(attempt, _MAX_DOUBLINGS))
 
-    def holding(self, looks: int, remaining: float, *, own: bool) -> float:
+    def holding(self, looks: int, remaining: float, *, took: float) -> float:
         """The pause after the `looks`-th look at an undecided write, which can land for `remaining` seconds more.
 
-        What arrived shows at once, or soon after this process gave it up; what did not needs the look at the end.
-        More would tell nothing.
+        What arrived shows at once. Where this process waited long before it gave up, which `took` so many seconds,
+        the provider may only be slow, and one more look soon may tell; else only the look at the end can.
         """
         if remaining <= 0:
             return self.transition_poll
-        return min(self.transition_poll, remaining) if own and looks <= 1 else remaining
+        soon = took >= self.transition_poll and looks <= 1
+        return min(self.transition_poll, remaining) if soon else remaining
 
     def refused(self, attempt: int) -> float:
         """The pause before a refused write is tried once more: slow, doubling to an hour."""

@@ -67,7 +67,8 @@ class Recollection:
         drift_since: When that was first found.
         corrected_at: When this process last sent a correction.
         wrote: What this process last sent.
-        wrote_at: When it did.
+        wrote_at: When it had an answer, or gave up.
+        wrote_in: How many seconds it had waited for that.
         applied: Tells the last settled write from the one before; None before the first pass.
         applied_since: Since when this process has seen that one; for ever for what it found at its first pass.
         first_look_at: This process's first clean look at the endpoint.
@@ -75,6 +76,8 @@ class Recollection:
         whole_at: Its last look with everything that a look can carry.
         missing_since: Since when a Secret has been missing.
         refresh: The refresh annotation that was honoured.
+        updates: The most updates that it has known to be begun.
+        lapsed_at: When the status last told of fewer, since an older one was put back.
         succeeds_at: When it first saw an open write that a predecessor of the same name has left.
         rivalry: What it has seen of other resources that name the endpoint.
     """
@@ -94,6 +97,7 @@ class Recollection:
     corrected_at: float | None = None
     wrote: Operation | None = None
     wrote_at: float | None = None
+    wrote_in: float = 0.0
     applied: str | None = None
     applied_since: float = float("-inf")
     first_look_at: float | None = None
@@ -101,17 +105,28 @@ class Recollection:
     whole_at: float | None = None
     missing_since: float | None = None
     refresh: str | None = None
+    updates: int = 0
+    lapsed_at: float | None = None
     succeeds_at: float | None = None
     rivalry: Rivalry = field(default_factory=Rivalry)
 
     def meets(self, memory: Memory, now: float) -> Recollection:
-        """A pass begins with this in the status; which writes were open there before no longer matters."""
+        """A pass begins with this in the status; which writes were open there before no longer matters.
+
+        Unless fewer were begun than before: then an older status was put back, and it may hide one.
+        """
         applied = _identity(memory)
         since = self.applied_since if self.applied in {None, applied} else now
-        found = replace(self, applied=applied, applied_since=since)
+        found = replace(self.counted(memory.updates), applied=applied, applied_since=since)
+        if memory.updates < self.updates:
+            found = replace(found, lapsed_at=now)
         if memory.write_id is None:
             return replace(found, seen={}, holds=0)
         return replace(found, seen={memory.write_id: self.seen.get(memory.write_id, now)})
+
+    def counted(self, updates: int) -> Recollection:
+        """At least so many updates were begun."""
+        return replace(self, updates=max(self.updates, updates))
 
     def settled_at(self, write_id: str, pace: Pace) -> float | None:
         """From when on the write can no longer land unseen; None before this process has seen it.
@@ -153,13 +168,18 @@ class Recollection:
         failures = self.failures + 1 if self.failed_for == inputs else 1
         return replace(self, failures=failures, failed_for=inputs)
 
-    def sent(self, operation: Operation, now: float) -> Recollection:
-        """A write was acknowledged or given up just now."""
+    def took(self, write_id: str) -> float:
+        """For how many seconds this process waited before it gave up this write; 0 for another's."""
+        return self.wrote_in if self.wrote is not None and self.wrote.id == write_id else 0.0
+
+    def sent(self, operation: Operation, *, begun: float, now: float) -> Recollection:
+        """A write that was begun then was acknowledged or given up just now."""
         return replace(
             self,
             gave_up={operation.id: now},
             wrote=operation,
             wrote_at=now,
+            wrote_in=now - begun,
             corrected_at=self.corrected_at if operation.corrections is None else now,
             refusal=None,
             busy=False,
@@ -201,6 +221,7 @@ class Circumstances:
         rival: Another resource that owns the endpoint, as a phrase for people; None when we do.
         first_write_at: Before this no resource without a write of its own may write.
         turn_at: Before this no write may begin, for the sake of other resources that name the endpoint.
+        lapse_over_at: Before this no write may begin, for the sake of those that the status no longer tells of.
         brake: Why no further rollout may begin, as a phrase; None while one may.
     """
 
@@ -215,6 +236,7 @@ class Circumstances:
     rival: str | None = None
     first_write_at: float = 0.0
     turn_at: float = 0.0
+    lapse_over_at: float = 0.0
     brake: str | None = None
 
 

@@ -142,7 +142,8 @@ class Lookout:
         return recollection.whole_at is None or self.clock.now() - recollection.whole_at >= self.pace.drift
 
     def _around(self, work: Work, resolved: Resolved, sight: Sight) -> Circumstances:
-        resource, rivalry, now = work.resource, work.recollection.rivalry, self.clock.now()
+        resource, rivalry, lapsed_at = work.resource, work.recollection.rivalry, work.recollection.lapsed_at
+        now = self.clock.now()
         return Circumstances(
             now=now,
             wall=self.clock.today(),
@@ -155,6 +156,7 @@ class Lookout:
             rival=rivalry.owner,
             first_write_at=self._first_write_at(work, resolved),
             turn_at=rivalry.turn_at(self.pace.quiet),
+            lapse_over_at=0.0 if lapsed_at is None else lapsed_at + self.pace.quiet,
             brake=self.rollouts.brake(resource.uid, resolved.account, now),
         )
 
@@ -162,7 +164,5 @@ class Lookout:
         """Until when a write that somebody else has lost could still land."""
         ref, quiet = resolved.desired.ref, self.pace.quiet
         removed_at = self.cluster.claim_removed_at(ref.provider, ref.endpoint_id)
-        is_erased = work.memory.applied is None and work.memory.operation is None
-        wrote_at = work.recollection.wrote_at if is_erased else None
-        since = (self.authority.succeeded_at, removed_at, work.recollection.succeeds_at, wrote_at)
+        since = (self.authority.succeeded_at, removed_at, work.recollection.succeeds_at)
         return max((moment + quiet for moment in since if moment is not None), default=0.0)

@@ -14,7 +14,7 @@ import structlog
 from inference_operator.api.names import REFRESH_ANNOTATION
 from inference_operator.core import findings as found
 from inference_operator.core.findings import Finding, Findings, Progress, Standing
-from inference_operator.core.memory import rfc3339
+from inference_operator.core.memory import Memory, rfc3339
 from inference_operator.core.model import Resource, State
 from inference_operator.core.plan import Hold, LookDeeper, Nothing, OnlyReport, Pause, Plan, Refuse, Send, Wait
 from inference_operator.core.port import (
@@ -106,20 +106,24 @@ class Reconciler:
         self._observer.gone(uid)
 
     async def _guarded(self, resource: Resource) -> Result:
-        recollection = self._recollections.get(resource.uid, Recollection())
         try:
-            return await self._pass(Work.on(resource, recollection, self._clock.now()))
+            return await self._pass(Work.on(resource, self._recollection(resource), self._clock.now()))
         except StatusConflict:
             fresh = await self._cluster_answers(resource)
-            return Result("conflict", AT_ONCE if fresh else self._pace.transition_poll, recollection)
+            delay = AT_ONCE if fresh else self._pace.transition_poll
+            return Result("conflict", delay, self._recollection(resource))
         except ResourceGone:
-            return Result("gone", None, recollection)
+            return Result("gone", None, self._recollection(resource))
         except Unavailable as error:
             log.warning("the API server cannot be used", error=error.message)
-            return self._retried("kubernetes_unavailable", recollection.failed((resource.generation,)), error)
+            recollection = self._recollection(resource).failed((resource.generation,))
+            return self._retried("kubernetes_unavailable", recollection, error)
         except Exception:
             log.exception("a pass failed by a fault of our own")
-            return await self._confess(resource, recollection.failed((resource.generation,)))
+            return await self._confess(resource, self._recollection(resource).failed((resource.generation,)))
+
+    def _recollection(self, resource: Resource) -> Recollection:
+        return self._recollections.get(resource.uid, Recollection())
 
     async def _cluster_answers(self, resource: Resource) -> bool:
         """Bring the view of the object up to date, so that the next pass decides on the newest."""
@@ -191,6 +195,8 @@ class Reconciler:
 
     async def _send(self, work: Work, resolved: Resolved, sight: Sight, decided: Plan, send: Send) -> Result:
         sent = await self._sender.send(work, resolved, sight, decided, send)
+        if not isinstance(sent, Unstored):
+            self._recollections[work.uid] = sent.work.recollection  # also when the status cannot be stored
         match sent:
             case Answered():
                 return await self._look_again(sent, resolved)
@@ -198,7 +204,7 @@ class Reconciler:
                 return await self._refused(sent, resolved, sight, decided)
             case Withdrawn():
                 findings = found.of_decision(send, decided.memory, (), sight.observed, Progress())
-                await self._publisher.publish(sent.work, decided.memory.cleared(), findings, View())
+                await self._publisher.publish(sent.work, _unsent(sent.work, decided), findings, View())
                 return Result("withdrawn", self._pace.transition_poll, work.recollection)
             case Unstored():
                 log.warning("the intent may not have been stored; nothing was sent", error=sent.error.message)
@@ -206,7 +212,7 @@ class Reconciler:
                 return self._retried("kubernetes_unavailable", recollection, sent.error)
             case Pruned():
                 log.error("the installed CRD is older than the operator")
-                standing = Standing(decided.memory.cleared(), pending=True, fresh=False, ever_read=True)
+                standing = Standing(_unsent(sent.work, decided), pending=True, fresh=False, ever_read=True)
                 await self._publisher.publish(sent.work, standing.memory, found.of_bug(standing, STALE_CRD), View())
                 return Result("stale_crd", self._pace.slow, work.recollection)
 
@@ -243,8 +249,7 @@ class Reconciler:
         if refused.operation is None:
             await self._publisher.publish(work, decided.memory, findings, view)
         else:
-            memory = decided.memory.cleared()
-            await self._publisher.publish_outcome(work, refused.operation, memory, findings, view)
+            await self._publisher.publish_outcome(work, refused.operation, _unsent(work, decided), findings, view)
         return Result("refused", delay, recollection)
 
     async def _is_busy(self, work: Work, resolved: Resolved, error: EndpointError) -> bool:
@@ -358,7 +363,7 @@ class Reconciler:
                 write_id, recollection = work.memory.write_id or "", work.recollection
                 settled_at = recollection.settled_at(write_id, pace)
                 remaining = 0.0 if settled_at is None else settled_at - self._clock.now()
-                return pace.holding(recollection.holds, remaining, own=write_id in recollection.gave_up)
+                return pace.holding(recollection.holds, remaining, took=recollection.took(write_id))
             case Wait(seconds=seconds) | Pause(seconds=seconds):
                 return min(seconds, self._poll())
             case Send() | LookDeeper():
@@ -369,6 +374,11 @@ class Reconciler:
 
     def _poll(self) -> float:
         return self._pace.spread(self._pace.poll, self._clock.jitter())
+
+
+def _unsent(work: Work, decided: Plan) -> Memory:
+    """The memory as it was decided on, after an update that was begun and certainly not carried out."""
+    return decided.memory.counted(work.memory.updates).cleared()
 
 
 def _waking(work: Work, inputs: Inputs) -> Inputs:

@@ -25,7 +25,7 @@ from inference_operator.reconcile.work import Clock, Sight, Work
 log = structlog.get_logger(__name__)
 
 STALE_CRD = (
-    "The API server did not keep status.operation: the installed CRD is older than the operator. "
+    "The API server did not keep what was written to the status: the installed CRD is older than the operator. "
     "Apply the files in crds/; nothing is sent until then."
 )
 
@@ -118,7 +118,7 @@ class Sender:
             work = await self._store(work, decided.memory.opened(operation), resolved, sight)
         except Unavailable as error:
             return Unstored(operation, error)
-        if work.status.operation != operation:
+        if work.status.operation != operation or work.status.updates != work.memory.updates:
             return Pruned(work)
         try:
             contested = await self._is_contested(work, resolved)
@@ -135,7 +135,7 @@ class Sender:
         return await self._update(work, resolved, operation, body)
 
     async def _update(self, work: Work, resolved: Resolved, operation: Operation, body: Json) -> Sent:
-        provider = resolved.declared.driver.name
+        provider, begun = resolved.declared.driver.name, self.clock.now()
         try:
             await resolved.connection.update(resolved.desired.ref, body)
         except Ambiguous as error:
@@ -147,13 +147,13 @@ class Sender:
         else:
             memory, outcome = work.memory.confirmed(time=self.clock.today()), "confirmed"
         self.observer.wrote(provider=provider, outcome=outcome)
-        recollection = work.recollection.sent(operation, self.clock.now())
+        recollection = work.recollection.sent(operation, begun=begun, now=self.clock.now())
         return Answered(replace(work, memory=memory, recollection=recollection), operation)
 
     async def _store(self, work: Work, intent: Memory, resolved: Resolved, sight: Sight) -> Work:
         view = View(sight.observed, (), resolved.desired.unverifiable)
         stored = await self.publisher.publish_intent(work, intent, found.of_open_write(), view)
-        return replace(stored, memory=intent)
+        return replace(stored, memory=intent, recollection=stored.recollection.counted(stored.status.updates or 0))
 
     def _operation(self, work: Work, resolved: Resolved, send: Send, comment: str) -> Operation:
         applied = work.memory.applied

@@ -74,6 +74,7 @@ class Work:
         status = InferenceEndpointStatus.model_validate(dict(resource.status))
         memory = Memory.of(status, resource.uid)
         recollection = recollection.meets(memory, now)
+        memory = memory.counted(recollection.updates)
         if status.operation is not None and memory.operation is None and recollection.succeeds_at is None:
             recollection = replace(recollection, succeeds_at=now)  # the next status write will not hold it any more
         return Work(resource, status, status, memory, recollection)

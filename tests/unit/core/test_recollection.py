@@ -87,8 +87,9 @@ def test_a_write_that_was_sent_ends_what_was_refused_before(
     refusal = Refusal(InvalidSpec("x"), (), 5)
     before = Recollection(gave_up={"older": 1.0}, refusal=refusal, busy=True, corrected_at=3.0)
     operation = OPERATION.model_copy(update={"corrections": corrections})
-    sent = before.sent(operation, 10)
+    sent = before.sent(operation, begun=7, now=10)
     assert (sent.gave_up, sent.wrote, sent.wrote_at) == ({"op": 10}, operation, 10)
+    assert (sent.took("op"), sent.took("older"), before.took("op")) == (3, 0, 0)
     assert (sent.refusal, sent.busy, sent.corrected_at) == (None, False, corrected_at)
 
 

@@ -76,20 +76,21 @@ def test_slow_pauses_are_spread_and_doubling_ones_are_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("looks", "remaining", "own", "pause"),
+    ("looks", "remaining", "took", "pause"),
     [
-        pytest.param(1, 60.0, True, 10.0, id="soon after it was given up"),
-        pytest.param(1, 4.0, True, 4.0, id="not after the end"),
-        pytest.param(2, 50.0, True, 50.0, id="then at the end"),
-        pytest.param(1, 95.0, False, 95.0, id="another's only at the end"),
-        pytest.param(2, 0.0, True, 10.0, id="the end was missed by a moment"),
-        pytest.param(1, -1.0, False, 10.0, id="the end was missed by a moment, another's"),
+        pytest.param(1, 60.0, 10.0, 10.0, id="soon after a long wait"),
+        pytest.param(1, 4.0, 10.0, 4.0, id="not after the end"),
+        pytest.param(2, 50.0, 10.0, 50.0, id="then at the end"),
+        pytest.param(1, 60.0, 9.9, 60.0, id="only at the end after a short wait"),
+        pytest.param(1, 95.0, 0.0, 95.0, id="another's only at the end"),
+        pytest.param(2, 0.0, 10.0, 10.0, id="the end was missed by a moment"),
+        pytest.param(1, -1.0, 0.0, 10.0, id="the end was missed by a moment, another's"),
     ],
 )
 def test_an_undecided_write_is_looked_at_when_a_look_may_tell(
     looks: int,
     remaining: float,
-    own: bool,  # noqa: FBT001 - a column of the table
+    took: float,
     pause: float,
 ) -> None:
-    assert Pace(transition_poll=10).holding(looks, remaining, own=own) == pause
+    assert Pace(transition_poll=10).holding(looks, remaining, took=took) == pause

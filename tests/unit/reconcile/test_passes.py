@@ -336,8 +336,9 @@ async def test_a_missing_endpoint_stalls_and_clears_nothing(world: World) -> Non
 
 
 @pytest.mark.covers("D14")
-async def test_an_older_crd_that_drops_the_intent_stops_the_write(world: World) -> None:
-    world.server.prune = ("operation",)
+@pytest.mark.parametrize("field", ["operation", "updates"])
+async def test_an_older_crd_that_drops_the_intent_stops_the_write(world: World, field: str) -> None:
+    world.server.prune = (field,)
     world.server.apply("a", spec(memory={"size": 2}))
     await world.settle(UID, 400)
     assert world.updates == 0

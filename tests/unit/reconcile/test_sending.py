@@ -410,17 +410,6 @@ async def test_a_fresh_reading_of_unwatched_secrets_precedes_each_write(
     assert asked == [False, True]
 
 
-async def test_whoever_erases_the_status_does_not_make_a_second_version(world: World) -> None:
-    """The process still knows that it has sent something, which may land until Q after that."""
-    world.account.faults[UPDATE, 1] = Fault(Ambiguous("lost"), Commit.LATER)
-    world.server.apply("a", spec(memory={"size": 2}))
-    await world.run(UID)
-    edit(world, status={}, resource_version=world.server.version())
-    await world.settle(UID, world.pace.quiet + 60)
-    assert (world.updates, world.versions()) == (1, 1)
-    assert world.condition(UID, "Synced") == ("True", "Matched")
-
-
 async def test_a_first_write_waits_after_another_claimant_of_the_endpoint_was_deleted(world: World) -> None:
     """This process has seen it go, and it may have lost a write."""
     world.view.removed["memory", "ep-1"] = world.time
