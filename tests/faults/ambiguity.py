@@ -10,7 +10,7 @@ from statistics import mean, median
 from typing import Any
 
 from faults.endings import converge, stays
-from faults.invariants import FORGED, HIDDEN, REVERTED
+from faults.invariants import UNKNOWABLE
 from faults.model import PACE, Model, quietly
 from faults.timed_account import Trouble
 from inference_operator.core.model import Resource
@@ -94,7 +94,7 @@ class Campaign:
         title = f"Ambiguous writes {'with' if self.history else 'without'} versions, 0 extra versions, 0 lost changes"
         show(title, ["kind", "writes", "looks", "median s", "longest s"], rows)
         show("Meanwhile", ["what", "times"], sorted(self.meanwhile.items()))
-        show("Unknowable", ["what", "times"], [[name, self.unknowable[name]] for name in (FORGED, REVERTED, HIDDEN)])
+        show("Unknowable", ["what", "times"], [[name, self.unknowable[name]] for name in UNKNOWABLE])
 
 
 class Run(Model):
@@ -147,7 +147,7 @@ class Run(Model):
         return kind
 
     def carry_out(self, kind: str, name: str) -> None:
-        """Passes until the update has left; where the process is to die, it dies with it."""
+        """Passes until the update has left, and its answer, if there is one, has come; or the process dies with it."""
         working = next(number for number, each in enumerate(self.operators) if each.active)
         for _ in range(400):
             if self.case is None:
@@ -159,6 +159,9 @@ class Run(Model):
             self.crash(working)
         elif "time-out" in kind:
             self.pass_time(0.5 * PACE.request_timeout)
+        else:
+            self.pass_time(self.chance.uniform(0, 0.1) * PACE.request_timeout)
+            self.look(working, name)
 
     def go_on(self, name: str) -> str:
         """Something else happens; returns what."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from faults.invariants import FORGED, is_taken_on_trust, payload_of, synced
+from faults.invariants import FORGED, MISTAKEN, is_taken_on_trust, payload_of, synced
 from faults.model import ENDPOINT, PACE, Model
 from inference_operator.core.model import Resource
 
@@ -42,7 +42,8 @@ def check_truth(model: Model, resource: Resource) -> None:
 def _check_in_sync(model: Model, resource: Resource, reason: str, differing: set[str]) -> None:
     assert differing <= {"memory.model"}, f"S7: {reason}, but {differing} differ"
     by_policy = reason == "Matched" and is_taken_on_trust(resource)
-    nobody_can_tell = model.account.ignored or model.invariants.unknowable[FORGED]
+    unknowable = model.invariants.unknowable
+    nobody_can_tell = model.account.ignored or unknowable[FORGED] or unknowable[MISTAKEN]
     assert not differing or by_policy or nobody_can_tell, f"S7: {reason}, but the model differs"
 
 

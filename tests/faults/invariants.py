@@ -20,8 +20,11 @@ Identity = tuple[object, ...]
 WRITE_ONLY: FieldPath = "memory.model"
 
 FORGED = "a lost write-only change could not be told from a foreign version that reads the same"
+MISTAKEN = "a foreign version was taken for a lost change, and said not to converge"
 HIDDEN = "a restored status hid a write under way from a process that had never met it"
-REVERTED = "a commit that left no trace, taken back at once or clamped to what was there, looked like no commit"
+REVERTED = "a commit that left no trace, since it was taken back at once, looked like no commit"
+CLAMPED = "a commit that left no trace, since it was clamped to what was there, looked like no commit"
+UNKNOWABLE = (FORGED, MISTAKEN, REVERTED, CLAMPED, HIDDEN)
 
 
 def payload_of(resource: Resource) -> Payload:
@@ -160,18 +163,22 @@ class Invariants:
         first = self.committed.setdefault(key, landed)
         if first is landed:
             return
-        assert self._left_no_trace(first, landed), f"S1: a second version for one wish: {first}, {landed}"
+        why = self._why_no_trace(first, landed)
+        assert why, f"S1: a second version for one wish: {first}, {landed}"
         self.committed[key] = landed
-        self.unknowable[REVERTED] += 1
+        self.unknowable[why] += 1
 
-    def _left_no_trace(self, ours: Landed, again: Landed) -> bool:
-        """Whether, on a provider without versions, all that ours changed reads as before, by others or by a clamp."""
+    def _why_no_trace(self, ours: Landed, again: Landed) -> str | None:
+        """Why, on a provider without versions, all that ours changed reads as before; None where it does not."""
         assert isinstance(ours.sender, Sender)
         base = {path: json.loads(value) for path, value in ours.sender.operation.get("base", {}).items()}
         versions = self.account.endpoints[self.endpoint_id].versions[ours.number : again.number]
         others = any(each.sender is None and each.at >= ours.at - self.pace.quiet for each in self.account.ledger)
-        bent = others or bool(self.account.clamp)
-        return not self.history and bent and any(_holds(version, base) for version in versions)
+        if self.history or not any(_holds(version, base) for version in versions):
+            return None
+        if others:
+            return REVERTED
+        return CLAMPED if self.account.clamp else None
 
     # ── what the status says ──────────────────────────────────────────────────────────────────────────
 
@@ -211,7 +218,11 @@ class Invariants:
         recent = [each for each in self.account.ledger if each.at >= at - self.pace.settle]
         seems_ours = any(each.sender is None or self.restores for each in recent)
         assert seems_ours or self.account.ignored, f"S5: taken for carried out, but was not: {operation}"
-        self.unknowable[FORGED] += seems_ours
+        told = synced(after)[0] != "True"
+        sent = {path: json.loads(value) for path, value in operation.get("sent", {}).items()}
+        seen = any(_holds(version, sent) for version in self._versions(at - self.pace.settle))
+        assert told or seen, f"S7: in sync, although no version has ever shown what was sent: {operation}"
+        self.unknowable[MISTAKEN if told else FORGED] += seems_ours
         self.mistaken.append(sender)
 
     def _was_true(self, payload: Payload, after: Resource, reason: str, since: float) -> bool:

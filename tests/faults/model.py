@@ -366,7 +366,7 @@ class Model(World):
     # ── the end ───────────────────────────────────────────────────────────────────────────────────────
 
     def calm_down(self) -> None:
-        """All faults are over; one operator is left, which sees everything."""
+        """All faults are over; one operator is left, which sees everything, and is asked for nothing."""
         self.account.trouble, self.account.read_lag, self.account.rollout = None, 0.0, 0
         self.server.lose_answers = self.server.fail_writes = 0
         for number, operator in enumerate(self.operators):
@@ -376,8 +376,9 @@ class Model(World):
             operator.view.elsewhere.clear()
             self.list_anew(number)
         for resource in list(self.server.objects.values()):
-            self.edit(resource.name, suspend=False)
-            self._trigger(resource.uid)
+            self._at(self._last_active()).due.setdefault(resource.uid, self.time)
+            if resource.spec.get("suspend"):
+                self.edit(resource.name, suspend=False)
 
     def _last_active(self) -> int:
         return max(number for number, operator in enumerate(self.operators) if operator.active)

@@ -11,12 +11,16 @@ FEW = 500
 MANY = 5000
 """On each kind of provider."""
 
+LOOKS = 2
+"""Until the verdict, on average."""
+
 
 def check(campaign: Campaign, count: int) -> None:
     """The run itself has checked every write; here are the figures."""
     campaign.print()
     assert len(campaign.cases) >= count
     assert all(case.decided_at is not None for case in campaign.cases)
+    assert campaign.looks <= LOOKS
     assert campaign.seconds(committed=True) <= 2 * PACE.transition_poll
 
 
