@@ -44,6 +44,9 @@ shows it.
 - **A foreign version that touches only fields which the resource does not declare**, between our look and an update
   whose request was lost: is taken for ours with other values. `NotConverging` says so, and nothing is sent until a
   person edits the resource or asks for a reapply.
+- **A status from before an update, put back while that update may still land, and a process that starts after that**:
+  nothing tells it to wait. A process that has met the update does wait; `status.updates`, which otherwise never falls,
+  tells it that the status is an old one.
 - **A process that is frozen in the few instructions between its last check and the socket**, and goes on after another
   one has taken over, sends late: a version too many, or an older spec after a newer one. No provider offers a condition
   that would stop it. The small world counts the states in which that happens; with real processes it is tried often and

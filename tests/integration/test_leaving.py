@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import httpx
 import pytest
 
+from fleet import message
 from inference_operator.playground.controlplane import ControlPlane
 from inference_operator.playground.emulators.control import EmulatorControl
 from inference_operator.playground.emulators.faults import Fault
@@ -19,6 +21,7 @@ from rig import QUICK, Rig, rigged, spec_of, wait_for
 PROVIDERS = ("friendli", "novita")
 POLL_SECONDS = float(QUICK["poll-seconds"])
 QUIET_SECONDS = QUICK["claim-seconds"] + QUICK["request-timeout-seconds"] + QUICK["settle-seconds"]
+LATE_SECONDS = 0.8 * QUICK["settle-seconds"]
 HOLD = "example.com/hold"
 
 
@@ -32,9 +35,9 @@ def rig(
         yield made
 
 
-def in_sync(rig: Rig, name: str, spec: dict[str, Any], **meta: Any) -> None:
+def in_sync(rig: Rig, name: str, spec: dict[str, Any], **meta: Any) -> dict[str, Any]:
     rig.apply(name, spec, **meta)
-    rig.wait(name)
+    return rig.wait(name)
 
 
 def is_gone(rig: Rig, name: str) -> bool:
@@ -171,6 +174,27 @@ def test_a_restore_from_a_backup_sends_nothing(rig: Rig, provider: str) -> None:
     rest()
     assert outcomes(rig, endpoint_id) == [True, True]
     assert "operation" not in rig.get(name)["status"]
+
+
+@pytest.mark.covers("E7", "E11")
+def test_a_change_waits_for_the_update_that_a_status_put_back_does_not_tell_of(rig: Rig) -> None:
+    ids = {provider: rig.endpoint(provider) for provider in PROVIDERS}
+    for provider, endpoint_id in ids.items():
+        name = f"back-{provider}"
+        backup = in_sync(rig, name, spec_of(provider, endpoint_id, 2))["status"]
+        late = Fault(operation="update", endpoint_id=endpoint_id, commit="late", late_seconds=LATE_SECONDS)
+        rig.emulators.add_fault(replace(late, delivery="reset"))
+        rig.apply(name, spec_of(provider, endpoint_id, 3))
+        rig.wait(name, "Synced", "Unknown", "WriteUndecided")
+        rig.merge(name, {"status": {**backup, "operation": None}}, "/status")
+        rig.apply(name, spec_of(provider, endpoint_id, 4))
+        assert "older status was put back" in message(rig.wait(name, "Synced", "False", "Waiting"), "Synced")
+    for provider, endpoint_id in ids.items():
+        rig.wait(f"back-{provider}")
+        hidden, last = rig.mutations(endpoint_id)[1:]
+        assert hidden.committed_at is not None
+        assert hidden.committed_at < last.at
+        assert last.committed
 
 
 @pytest.mark.covers("F2")

@@ -47,7 +47,7 @@ def told(world: World) -> str:
     return next(each.message for each in world.status(UID).conditions if each.type == "Synced")
 
 
-@pytest.mark.covers("E7")
+@pytest.mark.covers("E7", "E11")
 async def test_a_change_waits_until_what_an_older_status_hides_has_landed(world: World) -> None:
     backup = world.server.objects[UID].status
     world.account.faults[UPDATE, 2] = LOST
@@ -61,7 +61,7 @@ async def test_a_change_waits_until_what_an_older_status_hides_has_landed(world:
     assert (world.updates, world.versions(), world.condition(UID, "Synced")) == (3, 3, SYNCED)
 
 
-@pytest.mark.covers("E7")
+@pytest.mark.covers("E7", "E11")
 @pytest.mark.parametrize("erased", [True, False], ids=["erased", "put back"])
 async def test_what_an_older_status_hides_is_not_sent_again(world: World, *, erased: bool) -> None:
     backup = {} if erased else world.server.objects[UID].status
@@ -73,7 +73,7 @@ async def test_what_an_older_status_hides_is_not_sent_again(world: World, *, era
     assert (world.updates, world.versions(), synced(world)) == (2, 2, "True")
 
 
-@pytest.mark.covers("E7")
+@pytest.mark.covers("E7", "E11")
 async def test_a_restore_before_the_outcome_could_be_stored_is_noticed_as_well(world: World) -> None:
     backup = world.server.objects[UID].status
     world.account.faults[UPDATE, 2] = LOST
