@@ -15,7 +15,6 @@ from faults.model import PACE, Model, quietly
 from faults.timed_account import Trouble
 from inference_operator.core.model import Resource
 from inference_operator.errors import Ambiguous
-from inference_operator.providers.memory.account import OBSERVE
 from tally import show
 
 WRITES_PER_WORLD = 20
@@ -107,15 +106,11 @@ class Run(Model):
         self.case: tuple[str, float | None] | None = None
         self.decided: list[Case] = []
 
-    @property
-    def looked(self) -> int:
-        return sum(call.operation == OBSERVE for call in self.account.calls)
-
     def _sends(self, values: Any) -> Any:
         sender = super()._sends(values)
         if self.case is not None:
             kind, lands = self.case
-            self.open[sender.operation["id"]] = Case(kind, lands, self.time, self.looked)
+            self.open[sender.operation["id"]] = Case(kind, lands, self.time, self.looks)
             self.case = None
         return sender
 
@@ -127,7 +122,7 @@ class Run(Model):
         still = status.get("operation", {}).get("id")
         if was in self.open and was != still:
             case = self.open.pop(was)
-            case.decided_at, case.looks = self.time, self.looked - case.looks
+            case.decided_at, case.looks = self.time, self.looks - case.looks
             self.decided.append(case)
 
     def begin(self, name: str) -> str:

@@ -40,6 +40,12 @@ def synced(resource: Resource) -> tuple[str, str, int | None]:
     return "Unknown", "Pending", None
 
 
+def ready(resource: Resource) -> tuple[str, str]:
+    """Status and reason of `Ready`."""
+    found = [each for each in resource.status.get("conditions", ()) if each["type"] == "Ready"]
+    return (found[0]["status"], found[0]["reason"]) if found else ("Unknown", "Pending")
+
+
 def is_taken_on_trust(resource: Resource) -> bool:
     """Whether, by its policies, fields that cannot be read back count as applied when all others agree."""
     return resource.spec.get("adoptionPolicy") == "Match" or resource.spec.get("managementPolicy") == "Observe"
@@ -127,7 +133,7 @@ class Invariants:
 
         Args:
             intent: The resource as the API server stored it with the intent.
-            now: The resource as its operator sees it at this moment, if it sees all; else None.
+            now: The resource as its operator sees it at this moment.
             values: What is sent.
             met: Ids of the writes that its process has begun or found in a status.
         """
@@ -135,8 +141,8 @@ class Invariants:
         assert operation["uid"] == intent.uid, "S4: a write of another uid"
         assert operation["generation"] == intent.generation, "S4: a write of a spec that was no longer the newest"
         _may_be_written(intent)
-        if now is not None:
-            _may_be_written(now)
+        assert now is not None, "S4: a write for what is gone, or another shard's"
+        _may_be_written(now)
         expected = wishes.payloads[operation["generation"]]
         assert values == expected, f"S2: torn payload {values}, not {expected}"
         assert operation["generation"] >= wishes.sent, "S3: an older generation after a newer one"
@@ -174,7 +180,7 @@ class Invariants:
         base = {path: json.loads(value) for path, value in ours.sender.operation.get("base", {}).items()}
         versions = self.account.endpoints[self.endpoint_id].versions[ours.number : again.number]
         others = any(each.sender is None and each.at >= ours.at - self.pace.quiet for each in self.account.ledger)
-        if self.history or not any(_holds(version, base) for version in versions):
+        if self.history or not base or not any(_holds(version, base) for version in versions):
             return None
         if others:
             return REVERTED
@@ -195,10 +201,12 @@ class Invariants:
         if status != "True" or (was[0], was[2]) == (status, generation) or _has(after, "Suspended"):
             return
         assert "operation" not in after.status, "S7: in sync with an open write"
-        if after.status.get("state") == "Updating" and "drift" not in before.status:
-            return  # nothing becomes drift while a rollout is under way
         assert generation is not None
-        payload = self.wishes[after.uid].payloads[generation]
+        payloads = self.wishes[after.uid].payloads
+        payload = payloads[generation]
+        is_old = was[2] is not None and payloads.get(was[2]) == payload
+        if after.status.get("state") == "Updating" and is_old and "drift" not in before.status:
+            return  # nothing becomes drift while a rollout is under way
         since = float("-inf") if young else self.account.clock() - self.pace.settle - 2 * self.pace.request_timeout
         if not self._was_true(payload, after, reason, since):
             raise AssertionError(f"S7: {reason} at generation {generation}, but not {payload}: {self.account.ledger}")

@@ -10,9 +10,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from faults.endings import converge, stays
-from faults.model import Model, quietly
+from faults.model import PACE, Model, quietly
 from faults.timed_account import Trouble
-from inference_operator.errors import Ambiguous, CapacityUnavailable, EndpointError, InvalidSpec, Throttled, Unavailable
+from inference_operator.errors import (
+    Ambiguous,
+    CapacityUnavailable,
+    CredentialsRejected,
+    EndpointError,
+    InvalidSpec,
+    NotFound,
+    Throttled,
+    Unavailable,
+)
 
 Block = dict[str, Any]
 
@@ -23,6 +32,12 @@ REFUSALS: list[EndpointError] = [
     InvalidSpec("x", maybe_busy=True),
     InvalidSpec("x"),
     CapacityUnavailable("x"),
+]
+BLINDNESS: list[EndpointError] = [
+    Unavailable("x"),
+    Throttled("x", retry_after=3),
+    NotFound("x"),
+    CredentialsRejected("x"),
 ]
 OPERATORS = st.integers(0, 2)
 SIZES = st.integers(1, 3)
@@ -86,9 +101,20 @@ class Everything(RuleBasedStateMachine):
     def somebody_takes_the_last_version_back(self) -> None:
         self.model.take_back()
 
+    @rule(name=NAMES, times=st.integers(1, 3))
+    def somebody_keeps_changing_what_is_corrected(self, name: int, times: int) -> None:
+        self.model.edit(self.names[name], driftPolicy="Correct", managementPolicy="Manage", suspend=False)
+        for number in range(times):
+            self.model.foreign(size=10 + number)
+            self.model.pass_time(8 * PACE.poll)
+
     @rule()
     def rotate_the_key(self) -> None:
         self.model.rotate()
+
+    @rule()
+    def lose_the_key(self) -> None:
+        self.model.lose_key()
 
     # ── time and passes ───────────────────────────────────────────────────────────────────────────────
 
@@ -118,6 +144,10 @@ class Everything(RuleBasedStateMachine):
     @rule(error=st.sampled_from(REFUSALS))
     def the_next_update_is_refused(self, error: EndpointError) -> None:
         self.model.account.trouble = Trouble(error)
+
+    @rule(error=st.sampled_from(BLINDNESS))
+    def the_next_look_fails(self, error: EndpointError) -> None:
+        self.model.account.blind = error
 
     @rule()
     def the_next_update_is_confirmed_and_not_kept(self) -> None:
@@ -153,7 +183,8 @@ class Everything(RuleBasedStateMachine):
         if hasattr(self, "model"):
             converge(self.model)
             stays(self.model)
-            self.tally.update({"passes": self.model.passes, "steps": -1}, **self.model.invariants.unknowable)
+            counted = {"passes": self.model.passes, "steps": -1, "corrections": self.model.invariants.corrections}
+            self.tally.update(counted, **self.model.invariants.unknowable)
 
     def check_invariants(self, *arguments: Any, **named: Any) -> None:
         """One more step was taken, or none yet; the model has watched all invariants meanwhile."""

@@ -23,6 +23,7 @@ from inference_operator.api.names import REAPPLY_ANNOTATION
 from inference_operator.core.memory import age_seconds
 from inference_operator.core.model import FieldPath, Json, Resource
 from inference_operator.core.situation import Recollection
+from inference_operator.providers.memory.account import OBSERVE
 from inference_operator.reconcile import Reconciler
 from world import Allowed, Silent, World, spec
 
@@ -74,7 +75,7 @@ class Model(World):
         self.invariants = Invariants(account, PACE, ENDPOINT, history=history)
         self.passes = 0
         self.tokens = 0
-        self.bent, self.observed, self.handovers = clamp is not None, False, False
+        self.bent, self.handovers = clamp is not None, False
         self.running: tuple[Operator, str] | None = None
         self.violation: AssertionError | None = None
         self.operators = [self._process(active=number == 0) for number in range(operators)]
@@ -144,6 +145,12 @@ class Model(World):
             self.invariants.restored(self.server.put(replace(found, status={"observedGeneration": -1})))
             self._trigger(found.uid)
 
+    def lose_key(self) -> None:
+        """The Secret is deleted."""
+        self.server.secrets.pop(("team", "key"), None)
+        for uid in self.server.objects:
+            self._trigger(uid)
+
     def rotate(self) -> None:
         """A new key; the provider refuses the old one from now on."""
         self.tokens += 1
@@ -167,7 +174,6 @@ class Model(World):
 
     def _wish(self, resource: Resource) -> None:
         self.invariants.wished(resource)
-        self.observed |= resource.spec.get("managementPolicy") == "Observe"
         self._trigger(resource.uid)
 
     # ── what befalls operators ────────────────────────────────────────────────────────────────────────
@@ -181,7 +187,9 @@ class Model(World):
     def crash_into_the_past(self, number: int, changes: int) -> None:
         """The successor's first list is an old one."""
         self.crash(number)
-        self._at(number).view.begin_in_the_past(changes)
+        operator = self._at(number)
+        operator.view.begin_in_the_past(changes)
+        operator.due |= dict.fromkeys(operator.view.shown(), self.time)
 
     def activate(self, number: int) -> None:
         """A standby begins to work, whether or not another still does."""
@@ -248,6 +256,11 @@ class Model(World):
             operator.view.list_anew()
             for uid in self.server.objects:
                 self._trigger_at(operator, uid)
+
+    @property
+    def looks(self) -> int:
+        """How often an endpoint was looked at so far."""
+        return sum(call.operation == OBSERVE for call in self.account.calls)
 
     # ── passes ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -332,7 +345,9 @@ class Model(World):
 
     def _stored(self, before: Resource, after: Resource) -> None:
         with self._watching():
-            self.invariants.reported(before, after, young=self._is_young(before))
+            assert self.account.token not in repr(after.status), "S8: a status holds the key"
+            settled = after.status.get("applied") != before.status.get("applied")
+            self.invariants.reported(before, after, young=settled or self._is_young(before))
         operation, was = after.status.get("operation"), before.status.get("operation")
         if self.running and operation and (was is None or was["id"] != operation["id"]):
             self.running[0].intents[after.uid] = after
@@ -354,7 +369,7 @@ class Model(World):
     def _sends(self, values: Mapping[FieldPath, Json]) -> Sender:
         assert self.running is not None
         operator, uid = self.running
-        found = operator.view.current(uid) if operator.view.live else None
+        found = operator.view.current(uid)
         with self._watching():
             assert operator.authority.allowed, "S4: a write without the right to"
             return self.invariants.sends(operator.intents[uid], found, values, met=operator.met)
@@ -368,6 +383,9 @@ class Model(World):
     def calm_down(self) -> None:
         """All faults are over; one operator is left, which sees everything, and is asked for nothing."""
         self.account.trouble, self.account.read_lag, self.account.rollout = None, 0.0, 0
+        self.account.blind = None
+        if ("team", "key") not in self.server.secrets:
+            self.rotate()
         self.server.lose_answers = self.server.fail_writes = 0
         for number, operator in enumerate(self.operators):
             for uid in list(operator.passes):

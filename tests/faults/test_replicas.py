@@ -22,7 +22,7 @@ from tally import show
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]  # the first test waits for all scenarios
 
-AT_ONCE = 4
+AT_ONCE = 2
 """Teams at the same time: two cores carry so many without losing a Lease for want of time."""
 
 TAKEOVER_SECONDS = DURATION_SECONDS + 2

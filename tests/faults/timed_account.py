@@ -66,6 +66,7 @@ class TimedAccount(MemoryAccount):
     Attributes:
         read_lag: By how many seconds reads are behind.
         trouble: What goes wrong with the next update.
+        blind: What goes wrong with the next look.
         ignored: Updates that were confirmed and not carried out.
         token: The only key that opens the account.
         ledger: All changes in the order in which they took effect.
@@ -79,6 +80,7 @@ class TimedAccount(MemoryAccount):
         self.latest = NEARLY * pace.settle
         self.read_lag = 0.0
         self.trouble: Trouble | None = None
+        self.blind: EndpointError | None = None
         self.token = token
         self.ignored = 0
         self.ledger: list[Landed] = []
@@ -89,6 +91,9 @@ class TimedAccount(MemoryAccount):
     def observe(self, endpoint_id: str) -> Reading:
         """Read an endpoint as it was `read_lag` seconds ago, but with all that must be shown by now."""
         self.land_due()
+        if self.blind is not None:
+            error, self.blind = self.blind, None
+            raise error
         reading = super().observe(endpoint_id)
         now = self.clock()
         shown = 1 + max(

@@ -171,6 +171,7 @@ def _revoke_and_edit(trial: Trial) -> None:
     trial.revoke_key()
     trial.wish(1)
     trial.wait_for_stall()
+    trial.wait_for_event("CredentialsRejected")  # else it could come among what follows
 
 
 def _let_settle(trial: Trial) -> None:

@@ -93,19 +93,18 @@ class SmallWorld:
         left = Left(setting.crashes, setting.losses, setting.failures, setting.stale, setting.frozen)
         return State(1, FRESH, (Replica(self.stepper.fresh),) * setting.replicas, (Version(0, 0),), (), left)
 
-    def broken(self, state: State) -> str | None:
-        """Which invariant does not hold, if any."""
+    def broken(self, state: State) -> Iterator[str]:
+        """Which invariants do not hold."""
         generations = [version.generation for version in state.versions]
         if len(set(generations)) < len(generations):
-            return f"S1: a generation made two versions: {generations}"
+            yield f"S1: a generation made two versions: {generations}"
         if sorted(generations) != generations:
-            return f"S3: an older spec after a newer one: {generations}"
+            yield f"S3: an older spec after a newer one: {generations}"
         if len(state.strays) + sum(replica.may_land and not replica.frozen for replica in state.replicas) > 1:
-            return "S5: an update is sent while another may still land"
+            yield "S5: an update is sent while another may still land"
         synced, blocks = claim_of(state.status).synced, self.setting.blocks
         if synced is not None and blocks[generations[-1]] != blocks[synced]:
-            return f"S7: Synced=True for generation {synced}, but the provider holds that of {generations[-1]}"
-        return None
+            yield f"S7: Synced=True for generation {synced}, but the provider holds that of {generations[-1]}"
 
     def is_converged(self, state: State) -> bool:
         """Whether the provider holds the spec, and the status says so."""

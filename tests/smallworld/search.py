@@ -87,8 +87,10 @@ class Search:
         """The number of a state; None for one in which an invariant does not hold, which is not searched further."""
         if state in self._numbers:
             return self._numbers[state]
-        if (broken := self._world.broken(state)) is not None:
-            self._violated(broken, *(parent or ()))
+        broken = list(self._world.broken(state))
+        for what in broken:
+            self._violated(what, *(parent or ()))
+        if broken:
             return None
         self._numbers[state] = len(self._states)
         self._states.append(state)

@@ -407,10 +407,9 @@ def _adopt(situation: Situation) -> Memory | None:
 
 
 def _send(situation: Situation, need: str, corrections: Corrections | None) -> Send:
-    """The write, with the base of an earlier try of the same hash: that one may still be found in the history."""
+    """The write, from what is there now: whatever an earlier try has not made by now would come after that."""
     change = effect(situation.desired, situation.before, situation.agrees, situation.confidential)
     earlier = situation.memory.operation
-    if earlier is None or earlier.hash != situation.desired.hash:
-        return Send(need, change, situation.newest, corrections)
-    inherited = Effect(base=change.base | earlier.base, sent=change.sent | earlier.sent)
-    return Send(need, inherited, earlier.base_version, corrections or earlier.corrections)
+    if corrections is None and earlier is not None and earlier.hash == situation.desired.hash:
+        corrections = earlier.corrections
+    return Send(need, change, situation.newest, corrections)

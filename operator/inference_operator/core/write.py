@@ -15,8 +15,8 @@ after any other has died. `M` stands for the fields in which the write differs f
     open           operation                  a look finds an entry of ours, or all of M
                                               as sent                                      settled (applied)
     open           operation                  a look after the deadline finds neither      uncommitted
-    uncommitted    operation                  a change is planned: a new intent, which
-                                              inherits the base if the hash is the same    open
+    uncommitted    operation                  a change is planned: a new intent, from what
+                                              is there now                                 open
     uncommitted    operation                  no change is wished any more                 settled
     acknowledged   applied with `settling`    a look shows the write                       settled (applied)
     acknowledged   applied with `settling`    the deadline passes                          settled (applied)

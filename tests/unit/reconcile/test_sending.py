@@ -418,3 +418,17 @@ async def test_a_first_write_waits_after_another_claimant_of_the_endpoint_was_de
     assert (world.updates, world.condition(UID, "Synced")) == (0, ("False", "Waiting"))
     await world.settle(UID, 60)
     assert world.updates == 1
+
+
+@pytest.mark.covers("C9")
+@pytest.mark.parametrize("history", [True, False], ids=["versions", "no versions"])
+async def test_a_foreign_change_before_the_second_try_is_not_taken_for_it(*, history: bool) -> None:
+    """It was there when the second try began, which therefore cannot have made it."""
+    world = World(history=history)
+    world.account.add("ep-1", {"memory.size": 1, "memory.name": "n0"})
+    world.account.faults |= {(UPDATE, number): Fault(Ambiguous("lost"), Commit.NEVER) for number in (1, 2)}
+    world.server.apply("a", spec(memory={"size": 1, "name": "n1"}))
+    await world.settle(UID, 0.9 * world.pace.settle)
+    world.account.change("ep-1", {"memory.size": 7})
+    await world.settle(UID, 4 * world.pace.settle)
+    assert (world.updates, world.condition(UID, "Synced")) == (3, ("True", "Applied"))
