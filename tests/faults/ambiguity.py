@@ -19,18 +19,20 @@ from tally import show
 
 WRITES_PER_WORLD = 20
 KINDS: dict[str, Callable[[random.Random], float | None]] = {
-    "reset before the commit": lambda _: None,
-    "reset after the commit": lambda _: 0.0,
-    "time-out, never committed": lambda _: None,
-    "time-out, committed late": lambda chance: chance.uniform(0, PACE.settle),
-    "5xx, not committed": lambda _: None,
-    "5xx, committed": lambda _: 0.0,
-    "unreadable 2xx": lambda _: 0.0,
-    "crash before the commit": lambda _: None,
-    "crash at the commit": lambda _: 0.0,
-    "crash, committed late": lambda chance: chance.uniform(0, PACE.settle),
+    "an answer of no use, not committed": lambda _: None,
+    "an answer of no use, committed": lambda _: 0.0,
+    "a time-out, never committed": lambda _: None,
+    "a time-out, committed": lambda _: 0.0,
+    "a time-out, committed late": lambda chance: chance.uniform(0, PACE.settle),
+    "a crash before the commit": lambda _: None,
+    "a crash at the commit": lambda _: 0.0,
+    "a crash, committed late": lambda chance: chance.uniform(0, PACE.settle),
 }
 """After how many seconds the write lands; None: never."""
+
+
+FORGETTING = ("a deletion and re-creation", "a re-creation with the old status", "a restore of the old object")
+"""What takes the memory of an open write away."""
 
 
 @dataclass(slots=True)
@@ -60,13 +62,20 @@ class Campaign:
         history: Whether the provider keeps versions.
         cases: All ambiguous writes.
         meanwhile: What else happened, by name.
+        begun: How many were sent; some have lost their resource, or its memory of them, before a verdict.
         unknowable: Cases that nobody could have told apart.
     """
 
     history: bool
     cases: list[Case] = field(default_factory=list)
+    begun: int = 0
     meanwhile: Counter[str] = field(default_factory=Counter)
     unknowable: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def forgotten(self) -> int:
+        """How often a status was lost."""
+        return sum(self.meanwhile[what] for what in FORGETTING)
 
     @property
     def looks(self) -> float:
@@ -105,11 +114,13 @@ class Run(Model):
         self.open: dict[str, Case] = {}
         self.case: tuple[str, float | None] | None = None
         self.decided: list[Case] = []
+        self.begun = 0
 
     def _sends(self, values: Any) -> Any:
         sender = super()._sends(values)
         if self.case is not None:
             kind, lands = self.case
+            self.begun += 1
             self.open[sender.operation["id"]] = Case(kind, lands, self.time, self.looks)
             self.case = None
         return sender
@@ -213,4 +224,5 @@ def _one_world(chance: random.Random, campaign: Campaign) -> None:
         world.rest()
     stays(world)
     campaign.cases += world.decided
+    campaign.begun += world.begun
     campaign.unknowable += world.invariants.unknowable

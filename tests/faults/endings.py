@@ -14,6 +14,8 @@ UNDER_WAY = {
 STALLED = {"Conflict", "NotConverging", "Contested"}
 REFUSED = {"InvalidSpec", "CredentialsRejected", "EndpointNotFound", "CapacityUnavailable"}
 
+PENDING = ({"reason": "Pending"},)
+
 BOUND_SECONDS = PACE.quiet + 1.1 * PACE.slow + PACE.settle
 """For a write that was lost three times in a row, which slows the next one."""
 
@@ -36,7 +38,9 @@ def converge(model: Model) -> None:
 
 
 def _reasons(model: Model) -> set[str]:
-    return {find(each)[1] for each in model.server.objects.values() for find in (synced, ready)}
+    """All that any condition gives as its reason; where a look was refused, that may be Stalled alone."""
+    conditions = [found for each in model.server.objects.values() for found in each.status.get("conditions", PENDING)]
+    return {found["reason"] for found in conditions}
 
 
 def check_truth(model: Model, resource: Resource) -> None:

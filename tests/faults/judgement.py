@@ -130,6 +130,10 @@ def _status(trial: Trial, mutations: Sequence[Entry], calls: Sequence[Call]) -> 
 
 def _end(trial: Trial) -> Iterator[str]:
     """What is left when everything has settled."""
+    if others := trial.others():
+        yield f"the provider was asked to {', '.join(others)} [S4]"
+    if trial.kept()["deleted"]:
+        yield "the endpoint was deleted [S4]"
     if trial.workload.deletes:
         if not trial.is_gone():
             yield "the deleted resource is still there [L4]"

@@ -108,6 +108,12 @@ class Team:
         wait_for(lambda: rig.readiness(process), what="a replica to be ready", log=process.log, seconds=LONG)
         return Replica(process, api, list(wires.values()))
 
+    def end(self) -> None:
+        """Nobody has shown the token, and nobody works any more."""
+        assert self.rig.secrets_shown() == []
+        for process in self.rig.processes:
+            process.kill()
+
     def pair(self, **flags: Any) -> tuple[Replica, Replica]:
         """A leader and a standby."""
         leader = self.start(**flags)
@@ -219,8 +225,9 @@ def seconds_since(wall: str, now: float) -> float:
 def team(plane: ControlPlane, emulators: EmulatorControl, folder: Path) -> Iterator[Team]:
     """A team without replicas; at the end nobody may have shown the token."""
     with ExitStack() as stack, rigged(plane, emulators, folder) as rig:
-        yield Team(rig, stack)
-        assert rig.secrets_shown() == []
+        made = Team(rig, stack)
+        yield made
+        made.end()
 
 
 def rest(seconds: float) -> None:

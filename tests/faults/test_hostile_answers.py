@@ -22,7 +22,7 @@ from faults.vitals import (
     peak_mib,
     placed,
 )
-from inference_operator.playground.emulators.faults import Fault
+from inference_operator.playground.emulators.faults import Commit, Fault
 from inference_operator.providers.answers import decode
 from rig import UNHURRIED, Rig
 from tally import show
@@ -38,7 +38,7 @@ DEPTH = 100_000
 
 @dataclass(frozen=True)
 class Answer:
-    """A way to answer that hurts, on a read for as long as it is scripted, on an update once and after its commit."""
+    """A way to answer that hurts, on a read for as long as it is scripted, on an update once."""
 
     name: str
     fault: Fault
@@ -79,7 +79,7 @@ LARGE = [
 SLOW = [
     Answer("nothing", Fault(delivery="stall")),
     Answer("headers byte by byte", Fault(delivery="stall", interval=0.1)),
-    Answer("half of it, then byte by byte", Fault(delivery="stall", size=150, interval=0.1)),
+    Answer("half of it, then byte by byte", Fault(delivery="stall", size=150, interval=0.1, body=" " * 1000 + "{}")),
     Answer("a drop of body now and then", Fault(delivery="endless", interval=0.4)),
 ]
 
@@ -93,35 +93,46 @@ def afflicted(rig: Rig, answers: Sequence[Answer], prefix: str) -> dict[Managed,
     }
 
 
-def hurt(rig: Rig, reads: dict[Managed, Answer], writes: dict[Managed, Answer]) -> None:
+def hurt(rig: Rig, reads: dict[Managed, Answer], writes: dict[Managed, Answer], losses: dict[Managed, Answer]) -> None:
+    """Every read of the first, one update of the others; only the last ones' is not committed."""
     for each, answer in reads.items():
         rig.emulators.add_fault(replace(answer.fault, method="GET", endpoint_id=each.endpoint_id, count=None))
-    for each, answer in writes.items():
-        rig.emulators.add_fault(replace(answer.fault, operation="update", endpoint_id=each.endpoint_id))
+    for each, answer in (writes | losses).items():
+        commit: Commit = "never" if each in losses else "now"
+        rig.emulators.add_fault(replace(answer.fault, operation="update", endpoint_id=each.endpoint_id, commit=commit))
 
 
 def assert_others_are_served(rig: Rig, answers: Sequence[Answer], **flags: Any) -> None:
-    """Some read and some write badly; others do not notice, and in the end every change was one version."""
+    """Some read and some write badly; others do not notice, and in the end every change was one version.
+
+    The same answer stands over updates that were committed and over updates that were not, so that it is no use to take
+    it for either: only a look tells them apart.
+    """
     process = rig.start(max_rollouts=0, **flags)
     reads, writes = afflicted(rig, answers, "read-"), afflicted(rig, answers, "write-")
+    losses = afflicted(rig, answers, "loss-")
     others = placed(rig, 6, "other-")
-    everybody = [*reads, *writes, *others]
+    sound = [*reads, *writes, *others]
+    everybody = [*sound, *losses]
     apply(rig, everybody, 2)
     await_all(rig, everybody)
     before = peak_mib(process)
-    hurt(rig, reads, writes)
+    hurt(rig, reads, writes, losses)
     with Pulse(process.address) as pulse:
         began = time.monotonic()
         apply(rig, everybody, 3)
         await_all(rig, others)
         served = time.monotonic() - began
-        await_all(rig, [*writes])
+        await_all(rig, [*writes, *losses])
         assert outcomes(rig, [*reads]) == once_each([*reads])
         rig.emulators.clear_faults()
         await_all(rig, everybody)
-    assert outcomes(rig, everybody) == once_each(everybody, 2)
+    assert outcomes(rig, sound) == once_each(sound, 2)
+    assert outcomes(rig, [*losses]) == {each.name: [True, False, True] for each in losses}
+    patience = min(seconds_until_sent_again(rig, each) for each in losses)
     rows = [
-        ("resources with bad answers", len(reads) + len(writes)),
+        ("resources with bad answers", len(reads) + len(writes) + len(losses)),
+        ("seconds until the first lost update was sent again", f"{patience:.1f}"),
         ("seconds until the others were in sync", f"{served:.1f}"),
         ("slowest answer of /healthz, seconds", f"{pulse.slowest:.3f}"),
         ("growth of the memory peak, MiB", f"{peak_mib(process) - before:.1f}"),
@@ -129,6 +140,13 @@ def assert_others_are_served(rig: Rig, answers: Sequence[Answer], **flags: Any) 
     show("Bad answers", ("", "figure"), rows)
     assert pulse.slowest < STALL_SECONDS
     assert peak_mib(process) - before < GROWTH_MIB
+    assert patience > flags["settle-seconds"]  # it could have landed until then
+
+
+def seconds_until_sent_again(rig: Rig, each: Managed) -> float:
+    """Between the update that was lost and the next one."""
+    _, lost, again = rig.mutations(each.endpoint_id)
+    return again.at - lost.at
 
 
 @pytest.mark.covers("B8")
@@ -143,7 +161,7 @@ def test_no_amount_of_bytes_fills_the_memory(rig: Rig) -> None:
 
 @pytest.mark.covers("B6")
 def test_an_answer_that_trickles_ends_with_the_time_for_the_whole_call(rig: Rig) -> None:
-    assert_others_are_served(rig, SLOW, request_timeout_seconds=4, settle_seconds=5)
+    assert_others_are_served(rig, SLOW, **{"request-timeout-seconds": 4, "settle-seconds": 5})
 
 
 HEAVIEST = {

@@ -90,11 +90,13 @@ def test_nothing_is_sent_while_no_intent_can_be_stored(rig: Rig, plane: ControlP
     for each in fleet:
         rig.emulators.add_fault(Fault(method="GET", endpoint_id=each.endpoint_id, status=502, count=None))
     apply(rig, fleet, 3)
+    await_all(rig, fleet, "Synced", "False", "ProviderUnavailable")  # said only of a change that is known and pending
     away, seconds = STORAGE[how]
     with away(plane):
         rig.emulators.clear_faults()
         time.sleep(seconds)
         assert outcomes(rig, fleet) == once_each(fleet)
+        assert [rig.emulators.reads(each.endpoint_id)[-1].status for each in fleet] == [200] * len(fleet)
     await_all(rig, fleet)
     time.sleep(REST)
     assert outcomes(rig, fleet) == once_each(fleet, 2)

@@ -192,6 +192,7 @@ def replaced_one_by_one(group: Team) -> Figures:
         group.rig.emulators.release_gate(group.gate())
         assert replica.exit_code() == CLEAN
         ended = time.time()
+        assert not leading or group.lease().get("holderIdentity") != holder
         if leading:
             handovers.append(group.await_first_work(holder) - ended)
         group.settle()
@@ -253,7 +254,9 @@ CROWDS: Plays = {f"frozen at any moment, seed {seed}": partial(frozen_at_any_mom
 
 def timed(play: Callable[[Team], Figures], group: Team) -> Figures:
     began = time.monotonic()
-    return {**play(group), "seconds in all": time.monotonic() - began}
+    figures = play(group)
+    group.end()  # the other scenarios need the processor
+    return {**figures, "seconds in all": time.monotonic() - began}
 
 
 @pytest.fixture(scope="module")
@@ -294,7 +297,7 @@ def test_the_standby_takes_over_in_time(played: Played) -> None:
     assert median(takeovers.values()) <= TAKEOVER_SECONDS
     assert max(takeovers.values()) <= TAKEOVER_SECONDS + BUSY_SECONDS
     for each in figures.values():
-        assert each.get("handover", 0) <= HANDOVER_SECONDS
+        assert each.get("handover", 0) <= HANDOVER_SECONDS + BUSY_SECONDS
 
 
 def print_figures(name: str, figures: Figures) -> None:

@@ -36,12 +36,15 @@ def assert_others_do_not_notice(rig: Rig, count: int) -> None:
     apply(rig, slow, 3)
     with Pulse(process.address) as pulse:
         beside = seconds_to_change(rig, others, 4)
+    assert outcomes(rig, slow) == once_each(slow)  # while nobody answers: a well endpoint would be sent the change
     rig.emulators.clear_faults()
+    await_all(rig, slow)
+    alone = max(alone, seconds_to_change(rig, others, 5))  # the machine may have become slower meanwhile
     print(f"{count} changes: {alone:.1f} s alone, {beside:.1f} s beside endpoints that never answer")
     assert beside < 2 * alone + 3
     assert pulse.slowest < STALL_SECONDS
-    assert outcomes(rig, others) == once_each(others, 3)
-    assert outcomes(rig, slow) == once_each(slow)
+    assert outcomes(rig, others) == once_each(others, 4)
+    assert outcomes(rig, slow) == once_each(slow, 2)
 
 
 def seconds_to_change(rig: Rig, fleet: Sequence[Managed], number: int) -> float:

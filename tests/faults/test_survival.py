@@ -15,7 +15,18 @@ import pytest
 
 from faults.kubeproxy import KubeProxy
 from faults.kubescript import KubeFault
-from faults.vitals import STALL_SECONDS, Pulse, apply, await_all, metric, once_each, outcomes, placed, program
+from faults.vitals import (
+    STALL_SECONDS,
+    Pulse,
+    apply,
+    await_all,
+    intents_before,
+    metric,
+    once_each,
+    outcomes,
+    placed,
+    program,
+)
 from inference_operator.api.names import PLURAL
 from inference_operator.playground.emulators.faults import Fault
 from inference_operator.playground.processes import free_ports
@@ -265,13 +276,6 @@ def test_an_event_loop_that_stands_still_after_the_intent_sends_nothing_on_it(ri
             _, late = rig.mutations(each.endpoint_id)
             assert late.at > still_until
             assert len(intents_before(proxy, each.name, late.at)) > 1 + 1  # that of the first change, and a new one
-
-
-def intents_before(proxy: KubeProxy, name: str, moment: float) -> set[str]:
-    """Ids of the operations that were stored for a resource before a moment."""
-    stored = [call for call in proxy.calls() if call.name == name and call.committed and call.at < moment]
-    statuses = [step["value"] for call in stored for step in call.body if step["path"] == "/status"]
-    return {status["operation"]["id"] for status in statuses if "operation" in status}
 
 
 @pytest.mark.covers("H2")

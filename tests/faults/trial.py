@@ -153,9 +153,14 @@ class Trial:
     # ── what can be seen ──────────────────────────────────────────────────────────────────────────────
 
     def mutations(self) -> list[Entry]:
-        """Every request for a change that arrived whole since the workload began."""
+        """Every update that arrived whole since the workload began."""
         known = self.rig.mutations(self.endpoint_id)
-        return [entry for entry in known if entry.seq > self.first_entry and entry.body is not None]
+        updates = [entry for entry in known if entry.operation == "update"]
+        return [entry for entry in updates if entry.seq > self.first_entry and entry.body is not None]
+
+    def others(self) -> list[str]:
+        """What else was asked of the provider that would change something."""
+        return [str(entry.operation) for entry in self.rig.mutations(self.endpoint_id) if entry.operation != "update"]
 
     def calls(self) -> list[Call]:
         """Every request to the API server since the workload began."""
@@ -221,9 +226,10 @@ class Trial:
             log=self.rig.processes[-1].log,
         )
 
-    def wait_for_event(self, reason: str) -> None:
+    def wait_for_event(self, reason: str, *, times: int = 1) -> None:
         """Wait until the last Event of what was done is posted, which happens in the background."""
-        wait_for(lambda: reason in self._reasons(), what=f"the Event {reason}", log=self.rig.processes[-1].log)
+        log = self.rig.processes[-1].log
+        wait_for(lambda: self._reasons()[reason] >= times, what=f"{times} Events {reason}", log=log)
 
     def let_settle(self) -> None:
         """Wait until no read may be older than the last update, as far as the operator knows."""
@@ -267,8 +273,10 @@ class Trial:
     def _committed(self, resource: str | None = None) -> int:
         return sum(call.committed and resource in {None, call.resource} for call in self.proxy.calls())
 
-    def _reasons(self) -> set[str]:
-        return {call.body["reason"] for call in self.proxy.calls() if call.resource == "events" and call.committed}
+    def _reasons(self) -> Counter[str]:
+        """How often each Event was posted."""
+        posted = (call for call in self.proxy.calls() if call.resource == "events" and call.committed)
+        return Counter(call.body["reason"] for call in posted)
 
 
 def _says(resource: Mapping[str, Any], kind: str) -> bool:

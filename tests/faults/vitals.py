@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Self
 
 import httpx
 
+from faults.kubeproxy import KubeProxy
 from fleet import wait_for_all
 from rig import Process, Rig, spec_of
 
@@ -109,6 +110,13 @@ def outcomes(rig: Rig, fleet: Sequence[Managed]) -> Mapping[str, list[bool]]:
         if entry.endpoint_id in sent:
             sent[entry.endpoint_id].append(entry.committed)
     return {each.name: sent[each.endpoint_id] for each in fleet}
+
+
+def intents_before(proxy: KubeProxy, name: str, moment: float) -> set[str]:
+    """Ids of the operations that were stored for a resource before a moment."""
+    stored = [call for call in proxy.calls() if call.name == name and call.committed and call.at < moment]
+    statuses = [step["value"] for call in stored for step in call.body if step["path"] == "/status"]
+    return {status["operation"]["id"] for status in statuses if "operation" in status}
 
 
 def once_each(fleet: Sequence[Managed], times: int = 1) -> Mapping[str, list[bool]]:

@@ -57,14 +57,19 @@ def console_write(rig: Rig, endpoint_id: str, **fields: Any) -> int:
 def test_an_update_that_meets_a_busy_endpoint_is_sent_again_after_the_transition(rig: Rig, provider: str) -> None:
     endpoint_id, name = rig.endpoint(provider), f"busy-{provider}"
     in_sync(rig, name, spec_of(provider, endpoint_id, 2))
-    rig.emulators.set_knobs(provider, endpoint_id, rollout_seconds=3.0, busy_in_transition=True)
+    # The rollout lasts until the refusal has been seen: one that ends by itself may be over before the next update.
+    rig.emulators.set_knobs(provider, endpoint_id, rollout_seconds=3600, busy_in_transition=True)
     rig.apply(name, spec_of(provider, endpoint_id, 3))
     wait_for(lambda: outcomes(rig, endpoint_id) == [True, True], what="the rollout to begin")
     rig.apply(name, spec_of(provider, endpoint_id, 4))
+    wait_for(lambda: False in outcomes(rig, endpoint_id), what="a refusal")
+    rest()  # time in which one that does not wait would send again and again
+    rig.emulators.set_knobs(provider, endpoint_id, rollout_seconds=0)
+    rig.emulators.set_endpoint(provider, endpoint_id, state="RUNNING" if provider == "friendli" else "serving")
     resource = rig.wait(name)
-    assert [committed for committed in outcomes(rig, endpoint_id) if committed] == [True] * 3
+    assert outcomes(rig, endpoint_id).count(True) == 3
     refused = outcomes(rig, endpoint_id).count(False)
-    assert refused <= 2, "a busy endpoint is looked at, not hammered"
+    assert 1 <= refused <= 2, "a busy endpoint is looked at, not hammered"
     assert resource["status"]["applied"]["generation"] == 3
 
 
@@ -134,6 +139,13 @@ def test_a_rollout_that_fails_is_told_and_not_repeated(rig: Rig, provider: str) 
     assert rig.condition(name, "Synced") == ("True", "Applied"), "the provider holds the configuration all the same"
     assert resource["status"]["observedGeneration"] == 2
     rig.emulators.set_knobs(provider, endpoint_id, rollout_seconds=0.0, rollout_error=None)
+    # Somebody rolls it back: what an earlier update held is there again, and ours is not sent a second time.
+    rig.emulators.foreign_write(provider, endpoint_id, rig.mutations(endpoint_id)[0].body)
+    resource = rig.wait(name, "Synced", "False", "Drifted")
+    drift = [(each["field"], each["desired"], each["observed"]) for each in resource["status"]["drift"]]
+    assert drift == [("scaling.maxReplicas", 3, 2)]
+    rest()
+    assert outcomes(rig, endpoint_id) == [True, True]
     rig.apply(name, spec_of(provider, endpoint_id, 4))
     rig.wait(name, "Ready")
     assert outcomes(rig, endpoint_id) == [True] * 3

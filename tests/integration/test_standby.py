@@ -36,6 +36,7 @@ def test_a_standby_is_ready_calls_nobody_and_takes_over_from_a_clean_end_at_once
     replicas.change()
     assert leader.exit_code() == 0
     ended = time.time()
+    assert replicas.lease().get("holderIdentity") != holder
     first = replicas.await_first_work(holder)
     rows = [("the end of the process", f"{first - ended:.2f}"), ("SIGTERM", f"{first - told:.2f}")]
     show("Seconds until the standby works, since", ("", ""), rows)

@@ -27,7 +27,7 @@ def store_as_older_release(rig: Rig, name: str) -> None:
 
 
 def install_older_crd(rig: Rig) -> None:
-    """A definition without descriptions and with fewer columns, as before some upgrade."""
+    """A definition with another description and with fewer columns, as before some upgrade."""
     document = yaml.safe_load(CRD.read_text())
     version = document["spec"]["versions"][0]
     version["additionalPrinterColumns"] = version["additionalPrinterColumns"][:2]
