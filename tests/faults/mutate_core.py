@@ -34,6 +34,7 @@ TESTS = (
     "tests/unit/reconcile/test_passes.py",
     "tests/unit/reconcile/test_sending.py",
     "tests/unit/reconcile/test_stale_looks.py",
+    "tests/unit/reconcile/test_restores.py",
 )
 """Those without chance, which finds something else each time; the fastest first."""
 

@@ -173,6 +173,17 @@ def test_without_versions_a_look_is_behind_if_it_lacks_what_was_sent(live: dict[
         assert action.seconds == PACE.transition_poll
 
 
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize(("remaining", "waits"), [(90, True), (0, False), (-1, False)])
+def test_what_an_older_status_hides_is_let_pass_before_anything_else(
+    remaining: float, *, waits: bool, first: bool
+) -> None:
+    memory = remembered(None if first else applied(A1))
+    action = decide(A2, seen({"a": 1}), memory, lapse_over_at=NOW + remaining, turn_at=NOW + 1).action
+    assert isinstance(action, Wait)
+    assert (action.seconds, "older status" in action.message) == ((remaining, True) if waits else (1, False))
+
+
 @pytest.mark.parametrize("hindrance", [{"brake": "too many"}, {"turn_at": NOW + 5}])
 def test_drift_is_told_while_a_write_waits(hindrance: dict[str, Any]) -> None:
     memory = remembered(applied(A1))

@@ -47,6 +47,16 @@ def test_a_newly_applied_write_is_young_and_one_found_at_the_start_is_not() -> N
     assert again.meets(Memory(), 40).applied_since == 40
 
 
+def test_fewer_updates_than_were_known_are_an_older_status() -> None:
+    found = Recollection().meets(Memory(updates=2), 10)
+    assert (found.updates, found.lapsed_at) == (2, None)
+    assert (found.meets(Memory(updates=2), 20).lapsed_at, found.meets(Memory(updates=3), 20).updates) == (None, 3)
+    lapsed = found.meets(Memory(updates=1), 30)
+    assert (lapsed.updates, lapsed.lapsed_at) == (2, 30)
+    assert lapsed.meets(Memory(updates=2), 40).lapsed_at == 30
+    assert (found.counted(5).updates, found.counted(1).updates) == (5, 2)
+
+
 def test_a_look_is_remembered_with_what_it_found() -> None:
     refusal = Refusal(InvalidSpec("x"), (), 5)
     first = Recollection(parked=refusal, missing_since=1.0).looked(begun=10, whole=False, drift=DRIFT)
