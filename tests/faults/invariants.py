@@ -218,7 +218,7 @@ class Invariants:
             return
         sender, at = self.sent[operation["id"]]
         another = applied.get("generation") != operation["generation"]
-        untouched = applied.get("time") == before.get("applied", {}).get("time")
+        untouched = applied == before.get("applied", {})
         if another or untouched or "settling" in applied or (sender.uid, sender.identity) in self.committed:
             return
         if not self.history and "sent" not in operation:

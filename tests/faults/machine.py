@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
+from unittest.mock import patch
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
+from hypothesis.internal.conjecture import providers
+from hypothesis.internal.constants_ast import Constants
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from faults.endings import converge, stays
@@ -256,6 +261,15 @@ class Lives(Replicas):
         self.model.erase_status(self.names[name])
 
 
+@contextmanager
+def unswayed() -> Iterator[None]:
+    """Let chance not depend on what else the process has imported, whose constants Hypothesis would try."""
+    with patch.object(providers, "_get_local_constants", Constants):
+        providers.CONSTANTS_CACHE.cache.clear()
+        yield
+    providers.CONSTANTS_CACHE.cache.clear()
+
+
 def explore(machine: type[Everything], examples: int, *, at_random: bool = False) -> Counter[str]:
     """Try many interleavings; returns what was counted.
 
@@ -278,7 +292,7 @@ def explore(machine: type[Everything], examples: int, *, at_random: bool = False
         phases=[Phase.generate, Phase.shrink],
     )
     machine.tally = Counter()
-    with quietly():
+    with quietly(), unswayed():
         run_state_machine_as_test(machine, settings=chosen)
     versions = "with" if machine.history else "without"
     print(f"\n{machine.__name__}, {versions} versions: {dict(machine.tally)}, 0 violations")

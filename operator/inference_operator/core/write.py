@@ -136,7 +136,7 @@ class Judge:
         if not write.acknowledged:
             return NotCommitted()
         # Acknowledged, and no entry of ours came up: an update that changed nothing makes no version.
-        return Committed(base_version, unverified=False, differing=self._differing(write, self.observed.live))
+        return Committed(base_version, differing=self._differing(write, self.observed.live))
 
     def _is_foreign(self, entry: Snapshot, base: Snapshot | None, write: Write) -> bool:
         compared = {*self.desired.readable, *write.effect.sent}

@@ -29,6 +29,11 @@ def test_another_process_write_is_remembered_since_it_was_first_seen() -> None:
     assert first.meets(other, 30).seen == {"other": 30}
 
 
+def test_of_a_write_that_was_never_met_nobody_knows_when_it_has_landed() -> None:
+    assert Recollection().settled_at("op", PACE) is None
+    assert Recollection().meets(Memory(operation=OPERATION), 10).settled_at("op", PACE) == 10 + PACE.quiet
+
+
 def test_a_status_without_an_open_write_ends_the_count() -> None:
     held = Recollection(holds=3).meets(Memory(operation=OPERATION), 10)
     assert held.holds == 3

@@ -83,6 +83,7 @@ def test_slow_pauses_are_spread_and_doubling_ones_are_not() -> None:
         pytest.param(2, 50.0, 10.0, 50.0, id="then at the end"),
         pytest.param(1, 60.0, 9.9, 60.0, id="only at the end after a short wait"),
         pytest.param(1, 95.0, 0.0, 95.0, id="another's only at the end"),
+        pytest.param(2, 0.5, 0.0, 0.5, id="the last half second counts"),
         pytest.param(2, 0.0, 10.0, 10.0, id="the end was missed by a moment"),
         pytest.param(1, -1.0, 0.0, 10.0, id="the end was missed by a moment, another's"),
     ],
