@@ -204,7 +204,7 @@ class Invariants:
         assert generation is not None
         payloads = self.wishes[after.uid].payloads
         payload = payloads[generation]
-        is_old = was[2] is not None and payloads.get(was[2]) == payload
+        is_old = payloads.get(before.status.get("applied", {}).get("generation")) == payload
         if after.status.get("state") == "Updating" and is_old and "drift" not in before.status:
             return  # nothing becomes drift while a rollout is under way
         since = float("-inf") if young else self.account.clock() - self.pace.settle - 2 * self.pace.request_timeout
