@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from planes import build_programs
+from planes import CLIENTS, PROGRAMS, build_programs
 from secrecy import files_that_show, shows
 
 TESTS = Path(__file__).parent
@@ -40,9 +40,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
     """Build the control plane's programs if a chosen folder uses them; workers would wait without a word."""
     chosen = [(config.invocation_params.dir / argument.partition("::")[0]).resolve() for argument in config.args]
-    using = [file.parent for file in TESTS.glob("*/conftest.py") if "planes" in file.read_text(encoding="utf-8")]
-    if any(path.is_relative_to(folder) or folder.is_relative_to(path) for path in chosen for folder in using):
-        build_programs(config)
+    for names, word in ((PROGRAMS, "control_plane"), (CLIENTS, "tools")):
+        using = [file.parent for file in TESTS.glob("*/conftest.py") if word in file.read_text(encoding="utf-8")]
+        if any(path.is_relative_to(folder) or folder.is_relative_to(path) for path in chosen for folder in using):
+            build_programs(config, names)
 
 
 def pytest_configure(config: pytest.Config) -> None:

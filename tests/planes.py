@@ -1,7 +1,7 @@
 """The control plane that tests share: one per test process, so one per pytest-xdist worker."""
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -16,12 +16,20 @@ USERS = {"operator": ["system:masters"], "editor": ["system:masters"]}
 
 
 PROGRAMS = ("etcd", "kube-apiserver")
+CLIENTS = ("kube-controller-manager", "kubectl", "helm", "kstatus", "argocd")
+"""What the tests of `e2e` judge the operator by."""
 
 
 @pytest.fixture(scope="session")
 def programs() -> dict[str, Path]:
     """The control plane's programs, for a test that starts a control plane of its own in another process."""
     return ensure(PROGRAMS)
+
+
+@pytest.fixture(scope="session")
+def tools() -> dict[str, Path]:
+    """The programs of the tools that users have, by name."""
+    return ensure(CLIENTS)
 
 
 @pytest.fixture(scope="session")
@@ -33,18 +41,18 @@ def control_plane() -> Iterator[ControlPlane]:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Build the programs before the first test if any test needs them; import this into a `conftest.py`."""
-    needing = {"control_plane", "programs"}
-    if any(needing.intersection(getattr(item, "fixturenames", ())) for item in session.items):
-        build_programs(session.config)
+    used = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    planes = PROGRAMS if used & {"control_plane", "programs"} else ()
+    build_programs(session.config, (*planes, *(CLIENTS if "tools" in used else ())))
 
 
-def build_programs(config: pytest.Config) -> None:
-    """Build the programs unless they are there. A build takes longer than a test may, and here its progress is seen."""
-    if config.option.collectonly:
+def build_programs(config: pytest.Config, names: Sequence[str]) -> None:
+    """Build programs unless they are there. A build takes longer than a test may, and here its progress is seen."""
+    if config.option.collectonly or not names:
         return
     capture = config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled() if capture else nullcontext():
-        ensure(PROGRAMS)
+        ensure(names)
 
 
 def api_client(plane: ControlPlane, user: str = ADMIN) -> httpx.Client:

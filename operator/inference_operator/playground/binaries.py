@@ -1,4 +1,4 @@
-"""Where the control plane's programs come from, so that nobody has to install Kubernetes to try the operator.
+"""Where programs of the control plane and of its clients come from, so that nobody has to install Kubernetes.
 
 They are looked for in the folder that `KUBEBUILDER_ASSETS` names (the convention of every controller project), then in
 the user's cache, and are built into that cache from Go modules when they are in neither.
@@ -18,7 +18,21 @@ from inference_operator.playground.progress import Phase, Progress, Report, on_t
 from inference_operator.playground.toolchain import GoModule, build
 
 _MODULES = Path(__file__).with_name("modules")
-_CONTROL_PLANE = GoModule(_MODULES / "controlplane", stamped="k8s.io/kubernetes")
+_VERSION = "k8s.io/component-base/version."
+_CONTROL_PLANE = GoModule(
+    _MODULES / "controlplane",
+    stamped="k8s.io/kubernetes",
+    variables=(
+        (f"{_VERSION}gitVersion", "{version}"),
+        (f"{_VERSION}gitMajor", "{major}"),
+        (f"{_VERSION}gitMinor", "{minor}"),
+    ),
+)
+# Each in a module of its own: they want other releases of the Kubernetes libraries.
+_HELM = GoModule(
+    _MODULES / "helm", stamped="helm.sh/helm/v4", variables=(("helm.sh/helm/v4/internal/version.version", "{version}"),)
+)
+_ARGO_CD = GoModule(_MODULES / "argocd", stamped="github.com/argoproj/argo-cd/v3")
 
 
 @dataclass(frozen=True)
@@ -39,7 +53,13 @@ PROGRAMS: Final[Mapping[str, Program]] = MappingProxyType(
         "etcd": Program(_CONTROL_PLANE, "go.etcd.io/etcd/server/v3"),
         "kube-apiserver": Program(_CONTROL_PLANE, "k8s.io/kubernetes/cmd/kube-apiserver"),
         "kube-controller-manager": Program(_CONTROL_PLANE, "k8s.io/kubernetes/cmd/kube-controller-manager"),
+        "kube-proxy": Program(_CONTROL_PLANE, "k8s.io/kubernetes/cmd/kube-proxy"),
+        "kube-scheduler": Program(_CONTROL_PLANE, "k8s.io/kubernetes/cmd/kube-scheduler"),
         "kubectl": Program(_CONTROL_PLANE, "k8s.io/kubernetes/cmd/kubectl"),
+        "kubelet": Program(_CONTROL_PLANE, "k8s.io/kubernetes/cmd/kubelet"),
+        "helm": Program(_HELM, "helm.sh/helm/v4/cmd/helm"),
+        "kstatus": Program(_HELM, "./kstatus"),
+        "argocd": Program(_ARGO_CD, "github.com/argoproj/argo-cd/v3/cmd"),
     }
 )
 """Every program `ensure` knows, by the name of its file."""

@@ -40,12 +40,15 @@ class GoModule:
     """A folder with a `go.mod` and a `go.sum` that pin programs and everything that they import.
 
     Attributes:
-        folder: The folder; it is only read.
+        folder: The folder; it is only read. It may hold programs of its own beside the pins.
         stamped: The import path of the module whose version the programs report as their own.
+        variables: The variables of a program that hold its version, as the linker names them, each with a form of it:
+            `{version}`, `{major}` or `{minor}`.
     """
 
     folder: Path
     stamped: str
+    variables: tuple[tuple[str, str], ...] = ()
 
     @cached_property
     def go_version(self) -> GoVersion:
@@ -61,14 +64,13 @@ class GoModule:
     def flags(self) -> tuple[str, ...]:
         """Build flags: no symbols, no local paths, and the version, without which clients are told v0.0.0."""
         major, minor, _ = self.version.removeprefix("v").split(".", 2)
-        stamps = {"gitVersion": self.version, "gitMajor": major, "gitMinor": minor}
-        stamp = " ".join(f"-X k8s.io/component-base/version.{name}={value}" for name, value in stamps.items())
-        return ("-trimpath", f"-ldflags=-s -w {stamp}")
+        forms = ((name, form.format(version=self.version, major=major, minor=minor)) for name, form in self.variables)
+        return ("-trimpath", " ".join(["-ldflags=-s -w", *(f"-X {name}={value}" for name, value in forms)]))
 
     @cached_property
     def digest(self) -> str:
         """Changes with anything that changes the programs; the Go release is left out, as any that builds will do."""
-        inputs = ((self.folder / name).read_bytes() for name in ("go.mod", "go.sum"))
+        inputs = (path.read_bytes() for path in sorted(self.folder.rglob("*")) if path.is_file())
         target = (*self.flags, platform.system(), platform.machine())
         return hashlib.sha256(b"\0".join([*inputs, *(part.encode() for part in target)])).hexdigest()[:12]
 

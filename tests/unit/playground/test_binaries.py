@@ -9,13 +9,14 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from inference_operator.playground.binaries import PROGRAMS, cache_folder, ensure, locate
 from inference_operator.playground.progress import Phase, Progress, on_terminal
-from inference_operator.playground.toolchain import BuildError, GoModule, ToolchainError, find_go
+from inference_operator.playground.toolchain import BuildError, ToolchainError, find_go
 
 MODULE = PROGRAMS["etcd"].module
 ETCD, APISERVER = PROGRAMS["etcd"].package, PROGRAMS["kube-apiserver"].package
@@ -164,8 +165,8 @@ def test_a_killed_build_lets_go_and_the_next_one_succeeds(go: Path, cache: Path)
 
 
 def test_an_unknown_program_is_refused() -> None:
-    with pytest.raises(ValueError, match="no such program: kubelet"):
-        ensure(["etcd", "kubelet"], progress=refuse)
+    with pytest.raises(ValueError, match="no such program: kubeadm"):
+        ensure(["etcd", "kubeadm"], progress=refuse)
 
 
 def test_an_old_go_in_path_is_passed_over_for_the_installed_package(go: Path) -> None:
@@ -179,19 +180,25 @@ def test_without_a_new_enough_go_the_message_says_what_to_do(go: Path) -> None:
         find_go((9, 0, 0))
 
 
-@pytest.mark.parametrize("file", ["go.mod", "go.sum"])
-def test_another_pin_means_another_cache_folder(tmp_path: Path, file: str) -> None:
+@pytest.mark.parametrize("file", ["go.mod", "go.sum", "own/main.go"])
+def test_another_pin_or_source_means_another_cache_folder(tmp_path: Path, file: str) -> None:
     shutil.copytree(MODULE.folder, tmp_path / "controlplane")
-    assert cache_folder(GoModule(tmp_path / "controlplane", stamped=MODULE.stamped)) == cache_folder(MODULE)
+    assert cache_folder(replace(MODULE, folder=tmp_path / "controlplane")) == cache_folder(MODULE)
+    (tmp_path / "controlplane" / file).parent.mkdir(exist_ok=True)
     with (tmp_path / "controlplane" / file).open("a") as pins:
         pins.write("\n")
-    assert cache_folder(GoModule(tmp_path / "controlplane", stamped=MODULE.stamped)) != cache_folder(MODULE)
+    assert cache_folder(replace(MODULE, folder=tmp_path / "controlplane")) != cache_folder(MODULE)
 
 
-def test_the_module_pins_every_program_and_one_kubernetes_release() -> None:
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_module_pins_every_program_of_others_or_holds_it(name: str) -> None:
+    module, package = PROGRAMS[name].module, PROGRAMS[name].package
+    pins = (module.folder / "go.mod").read_text()
+    assert re.search(rf"^(tool )?\t?{re.escape(package)}$", pins, re.MULTILINE) or (module.folder / package).is_dir()
+
+
+def test_the_control_plane_is_of_one_kubernetes_release() -> None:
     pins = (MODULE.folder / "go.mod").read_text()
-    for program in PROGRAMS.values():
-        assert re.search(rf"^\t{re.escape(program.package)}$", pins, re.MULTILINE)
     staging = MODULE.version.replace("v1.", "v0.")
     replaced = re.findall(r"^replace (k8s\.io/\S+) => (\S+) (\S+)$", pins, re.MULTILINE)
     assert len(replaced) == 33
