@@ -63,6 +63,7 @@ SPEC: dict[str, Any] = {
     "provider": "friendli",
     "endpointId": "ep-1",
     "credentialsSecretRef": {"name": "friendli", "key": "token"},
+    "writeConnectionTo": {"configMapName": "endpoint", "keys": {}},
     "gpu": {"type": "H100", "count": 2},
     "scaling": {"minReplicas": 1, "maxReplicas": 4, "cooldownSeconds": 120},
     "versionComment": "roll out r2",

@@ -82,6 +82,7 @@ SPEC: dict[str, Any] = {
     "provider": "novita",
     "endpointId": "ep-1",
     "credentialsSecretRef": {"name": "novita"},
+    "writeConnectionTo": {"configMapName": "endpoint"},
     "gpu": {"count": 1},
     "scaling": {"minReplicas": 1, "maxReplicas": 3, "cooldownSeconds": 120},
     "novita": {

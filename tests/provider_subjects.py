@@ -65,7 +65,7 @@ class Calls:
 
     seen: list[tuple[str, str, str]] = field(default_factory=list)
 
-    def call(self, *, provider: str, operation: str, outcome: str, seconds: float) -> None:
+    def call(self, *, provider: str, operation: str, outcome: str, seconds: float, **_: Any) -> None:
         assert seconds >= 0
         self.seen.append((provider, operation, outcome))
 

@@ -11,11 +11,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from inference_operator.api.status import InferenceEndpointStatus
+from inference_operator.core.connection import ConnectionMap
 from inference_operator.core.model import Credentials, EndpointRef, Look, Observed, Resource, SecretData
 from inference_operator.core.port import Authority, Connection, PassObserver, ResourceGone, StatusConflict
 from inference_operator.core.rollouts import Rollouts
 from inference_operator.core.schedule import Pace
-from inference_operator.errors import Unavailable
+from inference_operator.errors import EndpointError, Unavailable
 from inference_operator.providers.memory.account import UPDATE, MemoryAccount
 from inference_operator.providers.memory.driver import MemoryConnection, MemoryDriver
 from inference_operator.reconcile import Clock, Options, Reconciler
@@ -32,6 +33,9 @@ class ApiServer:
     secrets: dict[tuple[str, str], SecretData] = field(default_factory=dict)
     writes: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
     events: list[tuple[str, str, str]] = field(default_factory=list)
+    connections: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
+    connections_asked: list[ConnectionMap] = field(default_factory=list)
+    refuse_connections: EndpointError | None = None
     prune: tuple[str, ...] = ()
     before_write: list[Any] = field(default_factory=list)
     lose_answers: int = 0
@@ -120,6 +124,12 @@ class View:
     async def claims(self, resource: Resource, provider: str, endpoint_id: str) -> Sequence[Resource]:
         return self.rivals(resource, provider, endpoint_id)
 
+    async def write_connection(self, resource: Resource, connection: ConnectionMap) -> None:
+        self.server.connections_asked.append(connection)
+        if self.server.refuse_connections is not None:
+            raise self.server.refuse_connections
+        self.server.connections[resource.namespace, connection.name] = dict(connection.data)
+
     def event(self, resource: Resource, *, warning: bool, reason: str, message: str) -> None:
         del message
         self.server.events.append((resource.name, "Warning" if warning else "Normal", reason))
@@ -161,6 +171,7 @@ class Silent:
     def __init__(self) -> None:
         self.results: list[str] = []
         self.outcomes: list[str] = []
+        self.settlements: list[str] = []
 
     def passed(self, *, result: str, seconds: float) -> None:
         del seconds
@@ -170,8 +181,12 @@ class Silent:
         del provider
         self.outcomes.append(outcome)
 
-    def reported(self, resource: Resource, status: InferenceEndpointStatus) -> None:
+    def reported(self, resource: Resource, status: InferenceEndpointStatus, observed: Observed | None) -> None:
         pass
+
+    def settled(self, *, provider: str, result: str) -> None:
+        del provider
+        self.settlements.append(result)
 
     def gone(self, uid: str) -> None:
         pass

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import socket
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 
 from inference_operator import __version__
 from inference_operator.api.status import InferenceEndpointStatus
-from inference_operator.core.model import Credentials, Resource
+from inference_operator.core.model import Credentials, Observed, Resource
 from inference_operator.core.port import Connection, Driver
 from inference_operator.core.rollouts import Rollouts
 from inference_operator.core.schedule import Pace
@@ -32,13 +34,15 @@ from inference_operator.kube.scopes import lease_name
 from inference_operator.kube.secrets import Secrets
 from inference_operator.kube.store import Store
 from inference_operator.kube.watching import WatchEnded, Watcher
-from inference_operator.metrics import Metrics, Standing
+from inference_operator.metrics import Metrics
 from inference_operator.probes import serving
 from inference_operator.providers.registry import DRIVERS
-from inference_operator.providers.transport import Transport, TransportSettings
+from inference_operator.providers.transport import CallObserver, Transport, TransportSettings
 from inference_operator.reconcile import Clock, Options, Reconciler
 from inference_operator.settings import Settings, UnusableSettings
+from inference_operator.standings import gpus_per_replica, standing
 from inference_operator.telemetry import configure
+from inference_operator.tracing import Tracing, tracing
 
 log = structlog.get_logger(__name__)
 
@@ -89,40 +93,58 @@ class Succession:
         return self.lease.acquired_at if self.lease.existed else None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Census:
-    """Implements `core.port.PassObserver` with the metrics."""
+    """Implements `core.port.PassObserver` with the metrics and the traces."""
 
     metrics: Metrics
-    overdue: Callable[[str], bool]
-    _standings: dict[str, Standing] = field(default_factory=dict)
+    traces: Tracing
+    rollouts: Rollouts
 
     def passed(self, *, result: str, seconds: float) -> None:
         """Count a pass."""
         self.metrics.passed(result=result, seconds=seconds)
+        self.traces.passed(result=result)
 
     def wrote(self, *, provider: str, outcome: str) -> None:
         """Count an update."""
         self.metrics.wrote(provider=provider, outcome=outcome)
 
-    def reported(self, resource: Resource, status: InferenceEndpointStatus) -> None:
-        """Note how a resource stands."""
-        self._standings[resource.uid] = Standing(
-            provider=str(resource.spec.get("provider")),
-            state=status.state or "Unknown",
-            undecided=status.operation is not None,
-            drifted=bool(status.drift),
-            overdue=self.overdue(resource.uid),
+    def reported(self, resource: Resource, status: InferenceEndpointStatus, observed: Observed | None) -> None:
+        """Note how a resource stands; without a look its GPUs are those of the last one."""
+        uid, before = resource.uid, self.metrics.standing(resource.uid)
+        gpus = gpus_per_replica(observed) if observed else before.gpus_per_replica if before else None
+        self.metrics.noted(
+            uid,
+            standing(
+                resource,
+                status,
+                gpus_per_replica=gpus,
+                rolling=self.rollouts.is_ours(uid),
+                overdue=self.rollouts.is_overdue(uid, time.monotonic()),
+            ),
         )
+
+    def settled(self, *, provider: str, result: str) -> None:
+        """Count an update that took effect."""
+        self.metrics.settled(provider=provider, result=result)
 
     def gone(self, uid: str) -> None:
         """Forget a resource."""
-        self._standings.pop(uid, None)
+        self.metrics.gone(uid)
 
-    def render(self) -> bytes:
-        """The text that Prometheus reads."""
-        self.metrics.census(self._standings.values())
-        return self.metrics.render()
+
+@dataclass(frozen=True, slots=True)
+class CallLog:
+    """Implements `providers.transport.CallObserver` with the metrics and the traces."""
+
+    metrics: Metrics
+    traces: Tracing
+
+    def call(self, **call: Any) -> None:
+        """Count a call, and make its span."""
+        self.metrics.call(**call)
+        self.traces.call(**call)
 
 
 def run(settings: Settings, drivers: Sequence[Driver] = DRIVERS) -> int:
@@ -141,13 +163,13 @@ def run(settings: Settings, drivers: Sequence[Driver] = DRIVERS) -> int:
 async def _run(settings: Settings, drivers: Mapping[str, Driver]) -> int:
     stop = asyncio.Event()
     async with AsyncExitStack() as stack:
-        operator, census = await _compose(settings, drivers, stack)
+        operator, metrics = await _compose(settings, drivers, stack)
         await stack.enter_async_context(
             serving(
                 settings.http_address,
-                alive=lambda: _alive(census.metrics),
+                alive=lambda: _alive(metrics),
                 ready=lambda: _ready(operator),
-                metrics=census.render,
+                metrics=metrics.render,
             )
         )
         log.info("starting", version=__version__, providers=sorted(drivers), read_only=settings.read_only)
@@ -163,7 +185,9 @@ async def _run(settings: Settings, drivers: Mapping[str, Driver]) -> int:
         return OK
 
 
-async def _compose(settings: Settings, drivers: Mapping[str, Driver], stack: AsyncExitStack) -> tuple[Operator, Census]:
+async def _compose(
+    settings: Settings, drivers: Mapping[str, Driver], stack: AsyncExitStack
+) -> tuple[Operator, Metrics]:
     metrics = Metrics()
     try:
         access = await Access.find(settings.kubeconfig, settings.context)
@@ -171,6 +195,8 @@ async def _compose(settings: Settings, drivers: Mapping[str, Driver], stack: Asy
         raise UnusableSettings([str(error)]) from None
     stack.push_async_callback(access.close)
     identity = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
+    traces = tracing(os.environ, instance=identity)
+    stack.push_async_callback(traces.close)
     api, store = Api(access), Store(remember_seconds=max(3600.0, 2 * settings.quiet_seconds))
     queue: WorkQueue[str] = WorkQueue(
         workers=settings.workers,
@@ -195,19 +221,27 @@ async def _compose(settings: Settings, drivers: Mapping[str, Driver], stack: Asy
         namespaces=settings.namespaces,
         label_selector=settings.label_selector,
     )
+    name_of_lease = lease_name(settings.namespaces, settings.label_selector)
     lease = Lease(
         api,
         namespace=settings.lease_namespace,
-        name=lease_name(settings.namespaces, settings.label_selector),
+        name=name_of_lease,
         identity=identity,
         election=settings.leader_election,
         on_failure=metrics.lease_failed,
     )
-    transport = _transport(settings, metrics)
+    transport = _transport(settings, CallLog(metrics, traces))
     stack.push_async_callback(transport.close)
     rollouts = Rollouts(settings.max_rollouts, lambda uid: queue.add(uid, Trigger.SPEC), store.resources)
-    census = Census(metrics, lambda uid: rollouts.is_overdue(uid, time.monotonic()))
-    metrics.observe_process(depth=lambda: queue.depth, silence=lambda: watcher.silence, leading=lease.may_write)
+    metrics.observe_process(
+        depth=lambda: queue.depth,
+        busy=lambda: queue.running,
+        silence=lambda: watcher.silence,
+        lease=f"{settings.lease_namespace}/{name_of_lease}",
+        leading=lease.may_write,
+    )
+    metrics.observe_keys(transport.paused)
+    metrics.limit(workers=settings.workers, calls_per_second=settings.calls_per_second)
     reconciler = Reconciler(
         cluster=cluster,
         secrets=secrets,
@@ -223,18 +257,19 @@ async def _compose(settings: Settings, drivers: Mapping[str, Driver], stack: Asy
             sharded=bool(settings.label_selector),
         ),
         clock=Clock(time.monotonic, lambda: datetime.now(UTC), random.random),
-        observer=census,
+        observer=Census(metrics, traces, rollouts),
     )
     parts = Parts(cluster=cluster, events=events, intake=intake, lease=lease, queue=queue, watcher=watcher)
 
     async def reconcile(uid: str, _: Trigger) -> float | None:
-        return await reconciler.reconcile(uid)
+        with traces.pass_over(cluster.current(uid)):
+            return await reconciler.reconcile(uid)
 
     drain = settings.request_timeout_seconds + STATUS_SECONDS
-    return Operator(parts, reconcile, drain_seconds=drain), census
+    return Operator(parts, reconcile, drain_seconds=drain), metrics
 
 
-def _transport(settings: Settings, metrics: Metrics) -> Transport:
+def _transport(settings: Settings, observer: CallObserver) -> Transport:
     proxy = settings.proxy_url
     try:
         return Transport(
@@ -245,7 +280,7 @@ def _transport(settings: Settings, metrics: Metrics) -> Transport:
                 ca_file=settings.ca_file,
                 proxy_url=proxy.get_secret_value() if proxy else None,
             ),
-            metrics,
+            observer,
         )
     except ValueError as error:
         raise UnusableSettings([f"CA_FILE: {error}"]) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from prometheus_client import (
 from prometheus_client.metrics import MetricWrapperBase
 
 from inference_operator import __version__
+from inference_operator.standings import FAMILIES, Standing, Standings
 from inference_operator.telemetry import lost_lines
 
 M = TypeVar("M", bound=MetricWrapperBase)
@@ -37,29 +38,11 @@ class Described:
     meaning: str
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How one resource stands, for counting.
-
-    Attributes:
-        provider: The provider it names.
-        state: The endpoint's neutral state, as in `status.state`.
-        undecided: A write is open, and nobody knows yet whether it arrived.
-        drifted: The provider holds something else than the spec declares.
-        overdue: A rollout takes longer than its progress deadline.
-    """
-
-    provider: str
-    state: str
-    undecided: bool = False
-    drifted: bool = False
-    overdue: bool = False
-
-
 class Metrics:
     """All metrics of a process, in a registry of their own; one method for each thing that happens.
 
-    Label values come from closed sets, so that the number of series does not grow with that of resources.
+    Label values come from closed sets, so that the number of series does not grow with that of resources. The series
+    that each resource has are those of `standings`.
     """
 
     def __init__(self) -> None:
@@ -67,6 +50,8 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._labels: dict[MetricWrapperBase, tuple[str, ...]] = {}
         self._watch_silence: Callable[[], float] = float
+        self._paused: Callable[[], Mapping[str, int]] = dict
+        self._standings = Standings()
         self._define_work()
         self._define_providers()
         self._define_resources()
@@ -81,6 +66,8 @@ class Metrics:
         self._queue_seconds = self._add(
             Histogram, "queue_wait_seconds", "Time that a due resource waited for a worker.", buckets=WAIT_BUCKETS
         )
+        self._workers = self._add(Gauge, "workers", "Passes that may run at the same time; the setting WORKERS.")
+        self._busy_workers = self._add(Gauge, "busy_workers", "Passes that run.")
         self._events_dropped = self._add(Counter, "events_dropped_total", "Kubernetes Events that were not posted.")
 
     def _define_providers(self) -> None:
@@ -97,11 +84,36 @@ class Metrics:
             *("provider", "operation"),
             buckets=DURATION_BUCKETS,
         )
+        self._budget_seconds = self._add(
+            Histogram,
+            "provider_budget_wait_seconds",
+            "Time that a call waited for its key's turn under CALLS_PER_SECOND.",
+            "provider",
+            buckets=WAIT_BUCKETS,
+        )
+        self._rate = self._add(
+            Gauge,
+            "provider_key_calls_per_second_limit",
+            "Calls per second that one key may make; the setting CALLS_PER_SECOND.",
+        )
+        self._paused_keys = self._add(
+            Gauge,
+            "provider_paused_keys",
+            "Keys that make no call at the moment, because the provider said that they are too fast.",
+            "provider",
+        )
         self._writes = self._add(
             Counter,
             "writes_total",
             "Updates that were sent to providers, each at most one version: confirmed, refused or ambiguous.",
             *("provider", "outcome"),
+        )
+        self._settled = self._add(
+            Counter,
+            "settled_writes_total",
+            "Updates that took effect, each one version where the provider numbers them, by the result in"
+            " status.history.",
+            *("provider", "result"),
         )
 
     def _define_resources(self) -> None:
@@ -112,13 +124,20 @@ class Metrics:
         self._drifted = self._add(
             Gauge, "drifted_resources", "Resources whose status.drift names a difference.", "provider"
         )
+        self._rolling = self._add(
+            Gauge, "rollouts", "Rollouts under way that an update of the operator began.", "provider"
+        )
         self._overdue = self._add(
             Gauge, "overdue_rollouts", "Rollouts that take longer than their progress deadline.", "provider"
         )
 
     def _define_process(self) -> None:
         self._leader = self._add(
-            Gauge, "leader", "1 while this process is the active one and may write; 0 while it stands by or ends."
+            Gauge,
+            "leader",
+            "1 while this process is the active one and may write; 0 while it stands by or ends. Of the processes that"
+            " compete for one Lease (namespace/name) one is active.",
+            "lease",
         )
         self._lease_failures = self._add(
             Counter, "lease_failures_total", "Attempts to get, renew or look at the Lease that failed."
@@ -126,10 +145,10 @@ class Metrics:
         self._silence = self._add(
             Gauge, "watch_silence_seconds", "Time since the API server was last heard of on a watch."
         )
-        lost = self._add(
-            Gauge, "log_lines_lost", "Log lines that were dropped because nobody read them, since the start."
+        self._lines_lost = self._add(
+            Counter, "log_lines_lost_total", "Log lines that were dropped because nobody read them."
         )
-        lost.set_function(lost_lines)
+        self._lines_told = 0
         self._add(Gauge, "build_info", "Always 1; the label tells the version.", "version").labels(__version__).set(1)
         ProcessCollector(registry=self._registry)
 
@@ -139,28 +158,57 @@ class Metrics:
         return metric
 
     def observe_process(
-        self, *, depth: Callable[[], int], silence: Callable[[], float], leading: Callable[[], bool]
+        self,
+        *,
+        depth: Callable[[], int],
+        busy: Callable[[], int],
+        silence: Callable[[], float],
+        lease: str,
+        leading: Callable[[], bool],
     ) -> None:
         """Ask for these at each scrape.
 
         Args:
             depth: Resources that are due and wait for a worker.
+            busy: Passes that run.
             silence: Seconds since the API server was last heard of on a watch.
+            lease: Namespace and name of the Lease that it competes for.
             leading: Whether this process is the active one and may write.
         """
         self._queue_depth.set_function(depth)
+        self._busy_workers.set_function(busy)
         self._silence.set_function(silence)
-        self._leader.set_function(leading)
+        self._leader.labels(lease).set_function(leading)
         self._watch_silence = silence
+
+    def observe_keys(self, paused: Callable[[], Mapping[str, int]]) -> None:
+        """Ask at each scrape how many keys are paused, by provider."""
+        self._paused = paused
+
+    def limit(self, *, workers: int, calls_per_second: float) -> None:
+        """Tell the settings that other numbers are measured against."""
+        self._workers.set(workers)
+        self._rate.set(calls_per_second)
 
     def watch_silence(self) -> float:
         """Seconds since the API server was last heard of on a watch."""
         return self._watch_silence()
 
-    def call(self, *, provider: str, operation: str, outcome: str, seconds: float) -> None:
+    def call(
+        self,
+        *,
+        provider: str,
+        operation: str,
+        outcome: str,
+        seconds: float,
+        waited: float = 0.0,
+        status: int | None = None,
+    ) -> None:
         """Count a call to a provider."""
+        del status
         self._calls.labels(provider, operation, outcome).inc()
         self._call_seconds.labels(provider, operation).observe(seconds)
+        self._budget_seconds.labels(provider).observe(waited)
 
     def waited(self, seconds: float) -> None:
         """Tell how long a resource waited for the worker that it has now."""
@@ -175,6 +223,10 @@ class Metrics:
         """Count an update that was sent."""
         self._writes.labels(provider, outcome).inc()
 
+    def settled(self, *, provider: str, result: str) -> None:
+        """Count an update that took effect."""
+        self._settled.labels(provider, result).inc()
+
     def lease_failed(self) -> None:
         """Count an attempt to get, renew or look at the Lease that failed."""
         self._lease_failures.inc()
@@ -183,19 +235,40 @@ class Metrics:
         """Count an Event that was not posted."""
         self._events_dropped.inc()
 
-    def census(self, standings: Iterable[Standing]) -> None:
-        """Count all resources anew; series of what there is no longer disappear."""
-        for gauge in (self._resources, self._undecided, self._drifted, self._overdue):
-            gauge.clear()
-        for one, count in Tally(standings).items():
-            self._resources.labels(one.provider, one.state).inc(count)
-            self._undecided.labels(one.provider).inc(count * one.undecided)
-            self._drifted.labels(one.provider).inc(count * one.drifted)
-            self._overdue.labels(one.provider).inc(count * one.overdue)
+    def noted(self, uid: str, standing: Standing) -> None:
+        """Remember how a resource stands from now on."""
+        self._standings.note(uid, standing)
+
+    def standing(self, uid: str) -> Standing | None:
+        """How a resource was last said to stand."""
+        return self._standings.get(uid)
+
+    def gone(self, uid: str) -> None:
+        """A resource is gone, and its series with it."""
+        self._standings.forget(uid)
 
     def render(self) -> bytes:
         """The text that Prometheus reads."""
-        return generate_latest(self._registry)
+        self._count_resources()
+        for provider, keys in self._paused().items():
+            self._paused_keys.labels(provider).set(keys)
+        lost = lost_lines()
+        self._lines_lost.inc(max(0, lost - self._lines_told))
+        self._lines_told = lost
+        return generate_latest(self._registry) + self._standings.render()
+
+    def _count_resources(self) -> None:
+        """Count all resources anew; series of what there is no longer disappear."""
+        flags = (self._undecided, self._drifted, self._rolling, self._overdue)
+        for gauge in (self._resources, *flags):
+            gauge.clear()
+        kinds = Tally(
+            (one.provider, one.state, (one.undecided, one.drifted, one.rolling, one.overdue)) for one in self._standings
+        )
+        for (provider, state, flagged), count in kinds.items():
+            self._resources.labels(provider, state).inc(count)
+            for gauge, flag in zip(flags, flagged, strict=True):
+                gauge.labels(provider).inc(count * flag)
 
     def described(self) -> Iterator[Described]:
         """Every metric that is our own, for the reference page."""
@@ -203,3 +276,5 @@ class Metrics:
             for family in metric.describe():
                 name = f"{family.name}_total" if family.type == "counter" else family.name
                 yield Described(name, family.type, labels, family.documentation)
+        for gauge in FAMILIES:
+            yield Described(gauge.name, "gauge", gauge.labels, gauge.meaning)

@@ -33,6 +33,10 @@ METRICS = """
 
 Served at `/metrics` of `--http-address`, in the text format of Prometheus, beside the usual `process_` metrics.
 A histogram has the series `_bucket`, `_sum` and `_count`. Durations are in seconds.
+
+The labels of most metrics come from closed sets. Those that begin with `inference_operator_resource_` have series for
+each resource, of the active process only. [observability.md](observability.md) tells how to scrape, and what else there
+is to see.
 """
 
 

@@ -6,7 +6,7 @@ resources the client library needs most of a second, and a scrape is answered on
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,35 +16,6 @@ from inference_operator.core.model import Observed, Resource
 RESOURCE_LABELS = ("namespace", "name", "provider")
 
 ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """A gauge that each resource has series of."""
-
-    name: str
-    meaning: str
-    labels: tuple[str, ...] = RESOURCE_LABELS
-
-
-FAMILIES = (
-    Family("inference_operator_resource_state", "Always 1; a label tells the state.", (*RESOURCE_LABELS, "state")),
-    Family(
-        "inference_operator_resource_condition",
-        "Always 1; one series for each condition that the status holds, and for no other.",
-        (*RESOURCE_LABELS, "type", "status", "reason"),
-    ),
-    Family("inference_operator_resource_replicas_current", "Replicas that exist, where the provider tells."),
-    Family("inference_operator_resource_replicas_desired", "Replicas that the provider wants, where it tells."),
-    Family(
-        "inference_operator_resource_gpus",
-        "GPUs of all replicas that exist: those of one replica times the replicas; none before the first look.",
-    ),
-    Family(
-        "inference_operator_resource_undecided_write_start_timestamp_seconds",
-        "When a write began of which nobody knows yet whether it arrived, as Unix time; none for other resources.",
-    ),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +93,61 @@ def _begun(operation: Operation | None) -> float | None:
         return None
 
 
+Series = Iterable[tuple[tuple[str, ...], float | None]]
+"""Values of the labels beyond those that all have, and the number; None for no series."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A gauge that each resource may have series of."""
+
+    name: str
+    meaning: str
+    series: Callable[[Standing], Series]
+    more_labels: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of all labels."""
+        return (*RESOURCE_LABELS, *self.more_labels)
+
+
+FAMILIES = (
+    Family(
+        "inference_operator_resource_state",
+        "Always 1; a label tells the state of the endpoint.",
+        lambda one: [((one.state,), 1)],
+        ("state",),
+    ),
+    Family(
+        "inference_operator_resource_condition",
+        "Always 1; one series for each condition that the status holds, and none for others.",
+        lambda one: [(condition, 1) for condition in one.conditions],
+        ("type", "status", "reason"),
+    ),
+    Family(
+        "inference_operator_resource_replicas_current",
+        "Replicas that exist; no series where the provider does not tell.",
+        lambda one: [((), one.current)],
+    ),
+    Family(
+        "inference_operator_resource_replicas_desired",
+        "Replicas that the provider wants; no series where it does not tell.",
+        lambda one: [((), one.desired)],
+    ),
+    Family(
+        "inference_operator_resource_gpus",
+        "GPUs of all replicas that exist: those of one replica times the replicas; no series before the first look.",
+        lambda one: [((), one.gpus)],
+    ),
+    Family(
+        "inference_operator_resource_undecided_write_start_timestamp_seconds",
+        "When the write began of which nobody knows yet whether it arrived, as Unix time; no series without one.",
+        lambda one: [((), one.undecided_since)],
+    ),
+)
+
+
 class Standings:
     """All resources that this process has reported on."""
 
@@ -157,24 +183,15 @@ class Standings:
 
 
 def _lines(one: Standing) -> Sequence[str]:
-    """The lines of one resource, those of each family together, in the order of `FAMILIES`."""
+    """The lines of one resource, those of each family together."""
     whose = (one.namespace, one.name, one.provider)
-    samples: tuple[list[tuple[tuple[str, ...], float | None]], ...] = (
-        [((*whose, one.state), 1)],
-        [((*whose, *condition), 1) for condition in one.conditions],
-        [(whose, one.current)],
-        [(whose, one.desired)],
-        [(whose, one.gpus)],
-        [(whose, one.undecided_since)],
-    )
     return [
-        "".join(_line(family, values, number) for values, number in of_family if number is not None)
-        for family, of_family in zip(FAMILIES, samples, strict=True)
+        "".join(_line(family, (*whose, *more), value) for more, value in family.series(one) if value is not None)
+        for family in FAMILIES
     ]
 
 
-def _line(family: Family, values: tuple[str, ...], number: float) -> str:
-    labels = ",".join(
-        f'{label}="{value.translate(ESCAPES)}"' for label, value in zip(family.labels, values, strict=True)
-    )
-    return f"{family.name}{{{labels}}} {number}\n"
+def _line(family: Family, values: tuple[str, ...], value: float) -> str:
+    pairs = zip(family.labels, values, strict=True)
+    labels = ",".join(f'{label}="{text.translate(ESCAPES)}"' for label, text in pairs)
+    return f"{family.name}{{{labels}}} {value}\n"

@@ -49,6 +49,8 @@ SENSITIVE_TEXT = (
 CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))}
 """All but tab and newline; a terminal would obey some of them."""
 
+READING_ORDER = ("timestamp", "level", "event", "namespace", "name", "provider", "endpoint")
+
 DEEPEST = 5
 """Levels of nested values that are logged as such."""
 
@@ -73,7 +75,12 @@ def configure(*, log_format: str, log_level: str, stream: TextIO | None = None) 
     handler.setFormatter(
         ProcessorFormatter(
             foreign_pre_chain=before,
-            processors=[ProcessorFormatter.remove_processors_meta, redact, _renderer(log_format, stream)],
+            processors=[
+                ProcessorFormatter.remove_processors_meta,
+                redact,
+                in_reading_order,
+                *_rendering(log_format, stream),
+            ],
         )
     )
     level = logging.getLevelNamesMapping()[log_level.upper()]
@@ -92,6 +99,11 @@ def configure(*, log_format: str, log_level: str, stream: TextIO | None = None) 
 def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """The last step before a line is rendered: nothing that looks like a secret, nothing a terminal obeys."""
     return {key: _harmless(key, value, DEEPEST) for key, value in event.items()}
+
+
+def in_reading_order(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """When, what, and of which resource come first; what else there is to say may be long."""
+    return {**{key: event[key] for key in READING_ORDER if key in event}, **event}
 
 
 def _harmless(key: str, value: Any, depth: int) -> Any:
@@ -128,10 +140,18 @@ def _before_redaction(log_format: str) -> list[Processor]:
     ]
 
 
-def _renderer(log_format: str, stream: TextIO | None) -> Processor:
+def _rendering(log_format: str, stream: TextIO | None) -> list[Processor]:
     if log_format == "json":
-        return structlog.processors.JSONRenderer()
-    return structlog.dev.ConsoleRenderer(colors=stream is not None and stream.isatty(), sort_keys=False)
+        return [structlog.processors.JSONRenderer()]
+    colors = stream is not None and stream.isatty()
+    return [_short_logger, structlog.dev.ConsoleRenderer(colors=colors, sort_keys=False)]
+
+
+def _short_logger(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """A line of a terminal is short, and that our own loggers are ours needs no telling."""
+    if "logger" in event:
+        event["logger"] = str(event["logger"]).removeprefix(f"{__package__}.")
+    return event
 
 
 class LineHandler(logging.Handler):

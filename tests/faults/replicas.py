@@ -75,9 +75,10 @@ class Replica:
     providers: Sequence[Wire]
 
     def metric(self, name: str) -> float | None:
-        """A number that it serves, without the common prefix; None where there is no such series."""
+        """A number that it serves once, without the common prefix; None where there is no such series."""
         text = httpx.get(f"{self.process.address}/metrics", trust_env=False).text
-        lines = [line for line in text.splitlines() if line.startswith(f"inference_operator_{name} ")]
+        starts = (f"inference_operator_{name} ", f"inference_operator_{name}{{")
+        lines = [line for line in text.splitlines() if line.startswith(starts)]
         return float(lines[0].rpartition(" ")[2]) if lines else None
 
     def exit_code(self) -> int:

@@ -97,7 +97,7 @@ def test_a_log_that_nobody_reads_holds_up_nothing_and_tells_later_what_is_missin
             await_all(rig, fleet)
     assert pulse.slowest < STALL_SECONDS
     assert outcomes(rig, fleet) == once_each(fleet, 2)
-    lost = metric(address, "inference_operator_log_lines_lost")
+    lost = metric(address, "inference_operator_log_lines_lost_total")
     assert lost > 0
     with os.fdopen(os.open(fifo, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as reader:
         lines = bytearray()

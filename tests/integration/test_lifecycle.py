@@ -320,7 +320,7 @@ def test_the_process_tells_its_numbers_and_that_it_works_and_never_the_key(rig: 
     assert ours == {name for name, _ in documented}
     for provider in PROVIDERS:
         assert f'inference_operator_writes_total{{outcome="confirmed",provider="{provider}"}}' in metrics.text
-    assert "inference_operator_leader 1.0" in metrics.text
+    assert re.search(rf'inference_operator_leader{{lease="{rig.namespace}/inference-operator-\w+"}} 1.0', metrics.text)
     assert rig.token not in metrics.text
     assert (alive.status_code, alive.text.strip()) == (200, "alive")
     assert (ready.status_code, ready.text.strip()) == (200, "working")

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
+from inference_operator.core.connection import ConnectionMap
 from inference_operator.core.model import Credentials, EndpointRef, Json, Look, Observed, Resource, Snapshot
 from inference_operator.core.port import Connection
 from inference_operator.providers.memory.account import MemoryAccount
@@ -74,6 +75,9 @@ class Outside:
     async def read(self, resource: Resource) -> Resource | None:
         del resource
         return self._resource(await self.ask(Reading()))
+
+    async def write_connection(self, resource: Resource, connection: ConnectionMap) -> None:
+        raise AssertionError(f"{resource.name} is in a small world, where no one asks for {connection.name}")
 
     async def write_status(self, resource: Resource, status: Mapping[str, Any]) -> Resource:
         stored: Stored = await self.ask(Writing(stored_form(status), resource.resource_version == CURRENT))

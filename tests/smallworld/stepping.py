@@ -43,8 +43,19 @@ FACTS = {"uncommitted", "drift", "wrote"}
 PACING = {"failures", "failed_for", "holds", "drift_since", "corrected_at", "wrote_at", "wrote_in"}
 """What only tells when the next pass or a correction is due; here passes begin at any time and nothing is corrected."""
 
-ABSENT = {"refusal", "parked", "busy", "missing_since", "refresh", "succeeds_at", "rivalry", "updates", "lapsed_at"}
-"""What only comes of what these worlds do not have: refusals for good, missing Secrets, other resources, backups."""
+ABSENT = {
+    "refusal",
+    "parked",
+    "busy",
+    "missing_since",
+    "refresh",
+    "succeeds_at",
+    "rivalry",
+    "updates",
+    "lapsed_at",
+    "bound",
+}
+"""What only comes of what is not in these worlds: refusals for good, missing Secrets, rivals, backups, connections."""
 
 
 @dataclass(frozen=True, slots=True)

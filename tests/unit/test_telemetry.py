@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 import sys
 import threading
 import time
@@ -263,3 +264,24 @@ def test_an_interrupt_is_not_a_crash(configured: Configured) -> None:
     stream = configured(log_format="json")
     sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
     assert stream.getvalue() == ""
+
+
+def test_a_json_line_begins_with_when_what_and_of_which_resource(configured: Configured) -> None:
+    stream = configured(log_format="json")
+    with structlog.contextvars.bound_contextvars(provider="friendli", endpoint="ep-1", name="chat", namespace="team-a"):
+        structlog.get_logger("inference_operator.reconcile").warning("not known", error="a long text", kind="Ambiguous")
+    line = json.loads(stream.getvalue())
+    first = ["timestamp", "level", "event", "namespace", "name", "provider", "endpoint"]
+    assert list(line) == [*first, "error", "kind", "logger"]
+    assert line["logger"] == "inference_operator.reconcile"
+
+
+def test_a_line_of_a_terminal_names_the_resource_before_what_may_be_long(configured: Configured) -> None:
+    stream = configured(log_format="console")
+    with structlog.contextvars.bound_contextvars(provider="friendli", name="chat", namespace="team-a"):
+        structlog.get_logger("inference_operator.reconcile.send").warning("not known", error="a long text")
+    clock, rest = stream.getvalue().split(" ", 1)
+    assert re.fullmatch(r"\d\d:\d\d:\d\d", clock)
+    assert re.sub(" +", " ", rest) == (
+        "[warning ] not known [reconcile.send] namespace=team-a name=chat provider=friendli error='a long text'\n"
+    )

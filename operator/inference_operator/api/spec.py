@@ -9,6 +9,7 @@ Field docstrings are the descriptions that `kubectl explain` shows.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -19,6 +20,7 @@ from inference_operator.api.names import SUBDOMAIN
 INT32_MAX = 2_147_483_647
 """Upper bound of every integer: the scale subresource and most clients read 32 bits."""
 
+DEFAULT_CONNECTION_KEYS = ("provider", "endpointId", "url")
 DEFAULT_SECRET_KEY = "token"  # noqa: S105 - the name of a key, not a secret
 DEFAULT_PROGRESS_DEADLINE_SECONDS = 1800
 
@@ -26,8 +28,8 @@ Count = Annotated[int, Field(ge=0, le=INT32_MAX)]
 PositiveCount = Annotated[int, Field(ge=1, le=INT32_MAX)]
 
 EndpointId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", max_length=128)]
-SecretName = Annotated[str, Field(pattern=SUBDOMAIN, max_length=253)]
-SecretKey = Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)]
+ObjectName = Annotated[str, Field(pattern=SUBDOMAIN, max_length=253)]
+DataKey = Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)]
 
 ManagementPolicy = Literal["Manage", "Observe"]
 DriftPolicy = Literal["Report", "Correct"]
@@ -38,10 +40,10 @@ DeletionPolicy = Literal["Retain", "Delete"]
 class CredentialsRef(ApiModel):
     """The Secret that holds the provider's API key; always in the namespace of the resource."""
 
-    name: SecretName
+    name: ObjectName
     """Name of the Secret."""
 
-    key: SecretKey | None = None
+    key: DataKey | None = None
     """Key in the Secret whose value is the API key. Default: token."""
 
     @property
@@ -74,6 +76,49 @@ class Scaling(ApiModel):
 
     cooldown_seconds: Count | None = None
     """Seconds without a request before a replica is taken away. Default: the value that the endpoint has."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionKeys:
+    """The keys of the ConfigMap, the default where the spec names none."""
+
+    provider: str
+    endpoint_id: str
+    url: str
+
+
+class ConnectionKeyNames(ApiModel):
+    """Keys in the ConfigMap, for applications that read them as environment variables."""
+
+    provider: DataKey | None = None
+    """Key of the provider's name. Default: provider."""
+
+    endpoint_id: DataKey | None = None
+    """Key of the provider's id of the endpoint. Default: endpointId."""
+
+    url: DataKey | None = None
+    """Key of the endpoint's URL, where the provider shows one. Default: url."""
+
+
+class ConnectionTarget(ApiModel):
+    """A ConfigMap that tells applications which endpoint to use; it never holds a secret.
+
+    It is written once the endpoint was read, belongs to the resource, and goes with it.
+    """
+
+    config_map_name: ObjectName
+    """Name of the ConfigMap, in the namespace of the resource. One that exists already and does not belong to this
+    resource is left alone, and that is reported."""
+
+    keys: ConnectionKeyNames | None = None
+    """Keys in the ConfigMap. Default: provider, endpointId and url."""
+
+    @property
+    def effective_keys(self) -> ConnectionKeys:
+        """The keys to write."""
+        names = self.keys or ConnectionKeyNames()
+        given = (names.provider, names.endpoint_id, names.url)
+        return ConnectionKeys(*(name or default for name, default in zip(given, DEFAULT_CONNECTION_KEYS, strict=True)))
 
 
 class InferenceEndpointSpec(ApiModel):
@@ -120,6 +165,10 @@ class InferenceEndpointSpec(ApiModel):
     deletion_policy: DeletionPolicy | None = None
     """What happens to the endpoint when the resource is deleted. Retain: it stays untouched.
     Delete: it is deleted too, which is not supported yet. Default: Retain."""
+
+    write_connection_to: ConnectionTarget | None = None
+    """The ConfigMap to write the provider, the endpoint's id and its URL to, for applications that use the endpoint.
+    Absent: none is written. One that is no longer named stays until the resource is deleted."""
 
     @property
     def effective_management_policy(self) -> ManagementPolicy:

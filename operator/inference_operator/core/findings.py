@@ -284,6 +284,18 @@ def of_unsupported(message: str) -> Findings:
     return _stalled("NotSupported", message)
 
 
+def of_unbound(findings: Findings, error: EndpointError) -> Findings:
+    """The findings of a pass whose ConfigMap of `spec.writeConnectionTo` was not written."""
+    message = f"spec.writeConnectionTo: {error.message}"
+    if findings.stalled is not None:
+        return findings
+    if isinstance(error, InvalidSpec):
+        stalled = Finding(TRUE, "InvalidSpec", message)
+        return replace(findings, ready=Finding(FALSE, "InvalidSpec", message), reconciling=None, stalled=stalled)
+    retrying = Finding(TRUE, "Retrying", message)
+    return replace(findings, ready=Finding(FALSE, "NotSynced", message), reconciling=findings.reconciling or retrying)
+
+
 # ── from suspension ───────────────────────────────────────────────────────────────────────────────────
 
 

@@ -195,6 +195,7 @@ class Observed:
         failure: Set where the provider reports one.
         replicas: Replica counts.
         gpu: GPU name and count as the provider tells them, for people.
+        url: Where applications reach the endpoint, where the provider shows that.
         history: The version history from the asked-for base on; None when the provider keeps none or
             the look did not ask for it.
         document: The driver's own reading, for rendering an update; the core never looks inside.
@@ -207,6 +208,7 @@ class Observed:
     failure: Failure | None = None
     replicas: Replicas = Replicas()
     gpu: str | None = None
+    url: str | None = None
     history: History | None = None
     document: Any = field(default=None, repr=False, compare=False)
 

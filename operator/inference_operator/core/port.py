@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from inference_operator.api.base import ApiModel
     from inference_operator.api.spec import InferenceEndpointSpec
     from inference_operator.api.status import InferenceEndpointStatus
+    from inference_operator.core.connection import ConnectionMap
     from inference_operator.core.model import (
         Credentials,
         Desired,
@@ -213,6 +214,14 @@ class Cluster(Protocol):
             Unavailable: The API server did not answer.
         """
 
+    async def write_connection(self, resource: Resource, connection: ConnectionMap) -> None:
+        """See to it that the ConfigMap exists and holds this; writes nothing where it does.
+
+        Raises:
+            InvalidSpec: It belongs to somebody else, or must not be written.
+            Unavailable: The API server did not answer, or the ConfigMap is about to vanish.
+        """
+
     def event(self, resource: Resource, *, warning: bool, reason: str, message: str) -> None:
         """Post an Event in the background; losing one is allowed."""
 
@@ -240,8 +249,11 @@ class PassObserver(Protocol):
     def wrote(self, *, provider: str, outcome: str) -> None:
         """An update was sent: `confirmed`, `ambiguous` or `refused`."""
 
-    def reported(self, resource: Resource, status: InferenceEndpointStatus) -> None:
-        """This is what the resource's status says from now on."""
+    def reported(self, resource: Resource, status: InferenceEndpointStatus, observed: Observed | None) -> None:
+        """This is what the resource's status says from now on, after a look if there was one."""
+
+    def settled(self, *, provider: str, result: str) -> None:
+        """An update has taken effect and the status says so, with a result as in `status.history`."""
 
     def gone(self, uid: str) -> None:
         """The resource no longer exists."""

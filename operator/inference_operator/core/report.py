@@ -11,7 +11,7 @@ from inference_operator.api.names import selector
 from inference_operator.api.status import Condition, Drift, InferenceEndpointStatus
 from inference_operator.core.compare import Difference
 from inference_operator.core.findings import FALSE, TRUE, UNKNOWN, Finding, Findings
-from inference_operator.core.memory import Memory, rfc3339
+from inference_operator.core.memory import MATCHED, Memory, rfc3339
 from inference_operator.core.model import FieldPath, Observed
 
 MAX_DRIFT = 256
@@ -136,13 +136,30 @@ def _condition(kind: str, finding: Finding, before: Condition | None, generation
 
 
 def notices(previous: InferenceEndpointStatus, status: InferenceEndpointStatus) -> tuple[Notice, ...]:
-    """Events for the conditions whose status or reason changed; one per reason."""
+    """Events for the conditions whose status or reason changed; one per reason, a warning if it is one for any."""
     before = {condition.type: (condition.status, condition.reason) for condition in previous.conditions}
     changed: dict[str, Notice] = {}
     for condition in (*status.conditions[::-1],):
         if before.get(condition.type) != (condition.status, condition.reason):
-            changed[condition.reason] = Notice(_is_warning(condition), condition.reason, condition.message)
+            warned = condition.reason in changed and changed[condition.reason].warning
+            changed[condition.reason] = Notice(warned or _is_warning(condition), condition.reason, condition.message)
     return tuple(changed.values())
+
+
+def newly_settled(previous: InferenceEndpointStatus, status: InferenceEndpointStatus) -> str | None:
+    """The result of an update that is known to have taken effect now and was not before; None without one."""
+    if status.operation is not None or status.applied is None or status.applied.settling is not None:
+        return None
+    newest = status.history[0] if status.history else None
+    if newest is None or newest.result == MATCHED:
+        return None
+    was_settling = previous.applied is not None and previous.applied.settling is not None
+    return newest.result if was_settling or _entry_of(previous) != _entry_of(status) else None
+
+
+def _entry_of(status: InferenceEndpointStatus) -> tuple[Any, ...]:
+    """What tells the newest entry of the history from the one before it."""
+    return (len(status.history), *((each.time, each.generation, each.comment) for each in status.history[:1]))
 
 
 def _is_warning(condition: Condition) -> bool:

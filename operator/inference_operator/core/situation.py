@@ -9,6 +9,7 @@ from datetime import datetime
 from inference_operator.api.status import Effect, Operation
 from inference_operator.core.claims import Rivalry
 from inference_operator.core.compare import Agrees, Difference
+from inference_operator.core.connection import ConnectionMap
 from inference_operator.core.memory import Memory, age_seconds
 from inference_operator.core.model import Desired, FieldPath, Observed, Snapshot
 from inference_operator.core.schedule import Pace
@@ -80,6 +81,7 @@ class Recollection:
         lapsed_at: When the status last told of fewer, since an older one was put back.
         succeeds_at: When it first saw an open write that a predecessor of the same name has left.
         rivalry: What it has seen of other resources that name the endpoint.
+        bound: The connection that it last wrote, or found as it should be.
     """
 
     failures: int = 0
@@ -109,6 +111,7 @@ class Recollection:
     lapsed_at: float | None = None
     succeeds_at: float | None = None
     rivalry: Rivalry = field(default_factory=Rivalry)
+    bound: ConnectionMap | None = None
 
     def meets(self, memory: Memory, now: float) -> Recollection:
         """A pass begins with this in the status; which writes were open there before no longer matters.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from inference_operator.api.spec import DEFAULT_CONNECTION_KEYS
 from inference_operator.core.port import Rule
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class ProviderBlock(Protocol):
     def rules(self) -> Sequence[Rule]:
         """What the API server checks for this provider."""
 
+
+_PROVIDER, _ENDPOINT_ID, _URL = (f"(has(self.{name}) ? self.{name} : '{name}')" for name in DEFAULT_CONNECTION_KEYS)
 
 NEUTRAL: tuple[Rule, ...] = (
     Rule(
@@ -59,6 +62,11 @@ NEUTRAL: tuple[Rule, ...] = (
         rule="!has(self.minReplicas) || !has(self.maxReplicas) || self.minReplicas <= self.maxReplicas",
         message="minReplicas is greater than maxReplicas; write minReplicas: 0 to let the endpoint sleep when idle,"
         " or a greater maxReplicas",
+    ),
+    Rule(
+        path="writeConnectionTo.keys",
+        rule=f"{_PROVIDER} != {_ENDPOINT_ID} && {_PROVIDER} != {_URL} && {_ENDPOINT_ID} != {_URL}",
+        message="two values cannot have one key; write a different key for each of provider, endpointId and url",
     ),
 )
 

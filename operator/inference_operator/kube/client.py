@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from inference_operator.api import names
 from inference_operator.core.port import ResourceGone, StatusConflict
 from inference_operator.errors import Unavailable
+from inference_operator.kube import connections
 from inference_operator.kube.api import Refused, Unanswered, path_of, selector_of
 from inference_operator.kube.resources import collection_path, object_path, parse
 
 if TYPE_CHECKING:
+    from inference_operator.core.connection import ConnectionMap
     from inference_operator.core.model import Resource
     from inference_operator.kube.api import Api
     from inference_operator.kube.events import EventPoster
@@ -137,6 +139,10 @@ class KubernetesCluster:
             return [item async for item in self._list(self._scope)]
         except (Refused, Unanswered) as error:
             raise Unavailable(f"the resources could not be listed: {error}") from None
+
+    async def write_connection(self, resource: Resource, connection: ConnectionMap) -> None:
+        """See to it that the ConfigMap exists and holds this; see `connections.keep`."""
+        await connections.keep(self._api, resource, connection)
 
     def event(self, resource: Resource, *, warning: bool, reason: str, message: str) -> None:
         """Post an Event in the background; see `core.port.Cluster`."""

@@ -96,7 +96,7 @@ class Budgets:
         self._rate = rate
         self._burst = burst
         self._salt = secrets.token_bytes(32)
-        self._budgets: dict[bytes, Budget] = {}
+        self._budgets: dict[tuple[str, bytes], Budget] = {}
 
     def of(self, origin: str, credentials: Credentials, scope: Iterable[tuple[str, str]]) -> Budget:
         """The budget of a key at an origin.
@@ -107,11 +107,15 @@ class Budgets:
             scope: Headers that select what the key acts as (a team).
         """
         identity = repr((origin, credentials.token.get_secret_value(), sorted(scope)))
-        key = hmac.digest(self._salt, identity.encode(), hashlib.sha256)
+        key = origin, hmac.digest(self._salt, identity.encode(), hashlib.sha256)
         if key not in self._budgets:
             self._forget()
             self._budgets[key] = Budget(rate=self._rate, burst=self._burst)
         return self._budgets[key]
+
+    def paused(self, origin: str) -> int:
+        """How many keys of an origin are silenced."""
+        return sum(budget.silence > 0 for (whose, _), budget in self._budgets.items() if whose == origin)
 
     def _forget(self) -> None:
         if len(self._budgets) >= MANY:

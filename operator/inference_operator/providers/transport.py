@@ -83,8 +83,19 @@ class TransportSettings:
 class CallObserver(Protocol):
     """Counts and times calls."""
 
-    def call(self, *, provider: str, operation: str, outcome: str, seconds: float) -> None:
-        """A call has ended: `ok`, one of `OUTCOMES`, or `cancelled`."""
+    def call(
+        self, *, provider: str, operation: str, outcome: str, seconds: float, waited: float, status: int | None
+    ) -> None:
+        """A call has ended.
+
+        Args:
+            provider: Of the channel.
+            operation: As the driver names it.
+            outcome: `ok`, one of `OUTCOMES`, or `cancelled`.
+            seconds: From sending to the end of the answer.
+            waited: Seconds before that, for the budget.
+            status: Of HTTP; None without an answer.
+        """
 
 
 def segment(value: str) -> str:
@@ -111,6 +122,7 @@ class _Call:
     content: bytes | None = None
     empty_is_success: bool = False
     since: float | None = None
+    waited: float = 0.0
 
     @property
     def is_write(self) -> bool:
@@ -132,6 +144,7 @@ class Channel:
     headers: Mapping[str, str]
     refine: Refine
     _reserved_at: float | None = None
+    _reserving_took: float = 0.0
 
     async def read(self, operation: str, path: str, *, params: Mapping[str, str] | None = None) -> dict[str, Any]:
         """GET a JSON object.
@@ -148,8 +161,8 @@ class Channel:
             InvalidSpec: Any other 4xx but 408.
             Unavailable: No clean answer.
         """
-        await self.budget.take(write=False)
-        return await self._call(_Call(operation, "GET", path, params=params))
+        waited = await self._take(write=False)
+        return await self._call(_Call(operation, "GET", path, params=params, waited=waited))
 
     async def reserve_write(self) -> None:
         """Wait for the budget now, so that the next `write` of this channel does not have to.
@@ -160,7 +173,7 @@ class Channel:
         Raises:
             Throttled: The key is silenced for longer than a moment.
         """
-        await self.budget.take(write=True)
+        self._reserving_took = await self._take(write=True)
         self._reserved_at = time.monotonic()
 
     async def write(
@@ -185,21 +198,44 @@ class Channel:
         content = canonical_json(body).encode()
         reserved_at, self._reserved_at = self._reserved_at, None
         if reserved_at is None:
-            await self.budget.take(write=True)
+            waited = await self._take(write=True)
         else:
             self.budget.refuse_silence()
+            waited = self._reserving_took
         return await self._call(
-            _Call(operation, method, path, content=content, empty_is_success=empty_is_success, since=reserved_at)
+            _Call(
+                operation,
+                method,
+                path,
+                content=content,
+                empty_is_success=empty_is_success,
+                since=reserved_at,
+                waited=waited,
+            )
         )
 
+    async def _take(self, *, write: bool) -> float:
+        """Wait for the budget; returns for how many seconds."""
+        began = time.monotonic()
+        await self.budget.take(write=write)
+        return time.monotonic() - began
+
     async def _call(self, call: _Call) -> dict[str, Any]:
-        started, outcome = time.monotonic(), "cancelled"
+        started, outcome, status = time.monotonic(), "cancelled", None
         try:
-            result = self._judge(call, await self._run(call))
+            answer = await self._run(call)
+            status = answer.status if isinstance(answer, Answer) else None
+            result = self._judge(call, answer)
             outcome = OUTCOMES.get(type(result), "failed") if isinstance(result, EndpointError) else "ok"
         finally:
-            seconds = time.monotonic() - started
-            self.observer.call(provider=self.provider, operation=call.operation, outcome=outcome, seconds=seconds)
+            self.observer.call(
+                provider=self.provider,
+                operation=call.operation,
+                outcome=outcome,
+                seconds=time.monotonic() - started,
+                waited=call.waited,
+                status=status,
+            )
         if isinstance(result, EndpointError):
             raise result
         return result
@@ -281,6 +317,11 @@ class Transport:
         self._tls = trust(settings.ca_file)
         self._budgets = Budgets(rate=settings.calls_per_second, burst=settings.calls_burst)
         self._exchanges: dict[str, Exchange] = {}
+        self._origins: dict[str, str] = {}
+
+    def paused(self) -> Mapping[str, int]:
+        """How many keys of each provider that was spoken to are silenced at the moment."""
+        return {provider: self._budgets.paused(origin) for provider, origin in self._origins.items()}
 
     def channel(
         self, *, provider: str, origin: str, credentials: Credentials, headers: Mapping[str, str], refine: Refine
@@ -301,7 +342,7 @@ class Transport:
         for name, value in headers.items():
             if not re.fullmatch(r"[ -~]+", value):
                 raise InvalidSpec(f"the value for the header {name} must be printable ASCII")
-        origin = addresses.origin(origin)
+        origin = self._origins[provider] = addresses.origin(origin)
         return Channel(
             exchange=self._exchange(origin),
             budget=self._budgets.of(origin, credentials, headers.items()),

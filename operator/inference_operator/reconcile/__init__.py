@@ -1,7 +1,7 @@
 """One pass: look, decide, perhaps send one update, report. Reaches the outside through `core/port.py` alone.
 
 `reconciler` is the order of the steps, `resolve` reads what is wished, `look` reads what is, `send` carries
-one write out, `publish` writes the status.
+one write out, `bind` tells applications where the endpoint is, `publish` writes the status.
 """
 
 from inference_operator.reconcile.reconciler import Reconciler

@@ -12,7 +12,7 @@ from inference_operator.core.findings import Findings
 from inference_operator.core.memory import Memory
 from inference_operator.core.model import FieldPath
 from inference_operator.core.port import Cluster, Driver, PassObserver, ResourceGone, StatusConflict
-from inference_operator.core.report import Subject, View, dump, notices, report
+from inference_operator.core.report import Subject, View, dump, newly_settled, notices, report
 from inference_operator.reconcile.work import Clock, Work
 
 log = structlog.get_logger(__name__)
@@ -36,11 +36,14 @@ class Publisher:
             Unavailable: The API server did not answer.
         """
         status = self._report(work, memory, findings, view)
-        self.observer.reported(work.resource, status)
+        self.observer.reported(work.resource, status, view.observed)
         document = dump(status)
         if document == work.resource.status:
             return
         stored = await self.cluster.write_status(work.resource, document)
+        if (result := newly_settled(work.reported, status)) is not None:
+            log.info("an update has taken effect", result=result, version=status.version)
+            self.observer.settled(provider=str(work.resource.spec.get("provider")), result=result)
         for notice in notices(work.reported, status):
             self.cluster.event(stored, warning=notice.warning, reason=notice.reason, message=notice.message)
 

@@ -33,6 +33,7 @@ from inference_operator.core.schedule import Pace
 from inference_operator.core.situation import LASTING, Inputs, Recollection, Refusal
 from inference_operator.core.write import Committed
 from inference_operator.errors import CapacityUnavailable, EndpointError, InvalidSpec, SecretMissing, Unavailable
+from inference_operator.reconcile.bind import Binder
 from inference_operator.reconcile.look import Lookout
 from inference_operator.reconcile.publish import Publisher
 from inference_operator.reconcile.resolve import Declared, Resolved, declared, is_suspended, render, resolve
@@ -72,6 +73,7 @@ class Reconciler:
         self._clock = clock
         self._observer = observer
         self._lookout = Lookout(cluster, authority, rollouts, pace, options, clock)
+        self._binder = Binder(cluster)
         self._publisher = Publisher(cluster, drivers, clock, observer)
         self._sender = Sender(cluster, self._lookout, self._publisher, authority, rollouts, pace, clock, observer)
         self._recollections: dict[str, Recollection] = {}
@@ -185,11 +187,15 @@ class Reconciler:
         return replace(work, recollection=recollection)
 
     async def _conclude(self, work: Work, resolved: Resolved, sight: Sight, decided: Plan) -> Result:
-        findings = self._findings(work, decided, sight)
+        work, findings = await self._bound(work, resolved, sight, decided)
         view = View(sight.observed, decided.drift, resolved.desired.unverifiable)
         await self._publisher.publish(work, decided.memory, findings, view)
         name = type(decided.action).__name__.lower()
         return Result(name, self._next_look(work, decided, sight), work.recollection.calm())
+
+    async def _bound(self, work: Work, resolved: Resolved, sight: Sight, decided: Plan) -> tuple[Work, Findings]:
+        """What the pass has found, once applications know where to find the endpoint."""
+        return await self._binder.bind(work, resolved.declared, sight, self._findings(work, decided, sight))
 
     # ── a write ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -205,7 +211,7 @@ class Reconciler:
             case Withdrawn():
                 findings = found.of_decision(send, decided.memory, (), sight.observed, Progress())
                 await self._publisher.publish(sent.work, _unsent(sent.work, decided), findings, View())
-                return Result("withdrawn", self._pace.transition_poll, work.recollection)
+                return Result("withdrawn", self._pace.transition_poll, sent.work.recollection)
             case Unstored():
                 log.warning("the intent may not have been stored; nothing was sent", error=sent.error.message)
                 recollection = work.recollection.never_sent(sent.operation.id).failed(resolved.inputs)
@@ -214,7 +220,7 @@ class Reconciler:
                 log.error("the installed CRD is older than the operator")
                 standing = Standing(_unsent(sent.work, decided), pending=True, fresh=False, ever_read=True)
                 await self._publisher.publish(sent.work, standing.memory, found.of_bug(standing, STALE_CRD), View())
-                return Result("stale_crd", self._pace.slow, work.recollection)
+                return Result("stale_crd", self._pace.slow, sent.work.recollection)
 
     async def _look_again(self, sent: Answered, resolved: Resolved) -> Result:
         """The look that usually settles a write in the same status write as its answer."""
@@ -228,7 +234,7 @@ class Reconciler:
             return Result("sent", self._pace.eager(0), work.recollection)
         decided = self._lookout.decide(work, resolved, sight)
         work = self._learned(work, decided, sight)
-        findings = self._findings(work, decided, sight)
+        work, findings = await self._bound(work, resolved, sight, decided)
         view = View(sight.observed, decided.drift, resolved.desired.unverifiable)
         await self._publisher.publish_outcome(work, sent.operation, decided.memory, findings, view)
         return Result("sent", self._next_look(work, decided, sight), work.recollection.calm())

@@ -168,6 +168,20 @@ def test_each_transition_is_told_once_and_one_reason_by_its_first_condition() ->
     assert notices(before, same) == (Notice(warning=False, reason="Matched", message="m"),)
 
 
+def test_a_reason_that_warns_for_one_condition_warns_for_all() -> None:
+    before = InferenceEndpointStatus(
+        conditions=[condition("Synced", "True", "Applied"), condition("Ready", "True", "Serving")]
+    )
+    after = InferenceEndpointStatus(
+        conditions=[
+            condition("Synced", "True", "Applied"),
+            condition("Ready", "Unknown", "CredentialsRejected", message="second"),
+            condition("Stalled", "True", "CredentialsRejected", message="third"),
+        ]
+    )
+    assert notices(before, after) == (Notice(warning=True, reason="CredentialsRejected", message="second"),)
+
+
 def test_what_is_written_holds_nothing_empty() -> None:
     empty = Memory(applied=APPLIED, history=())
     document = dump(a_status(memory=empty, view=View(OBSERVED, (), ())))

@@ -110,7 +110,8 @@ def test_every_field_is_described() -> None:
 
 def test_no_field_is_an_address() -> None:
     words = ("url", "host", "header", "origin", "scheme", "base")
-    leaves = [path.rsplit(".", 1)[-1].lower() for path, _ in nodes(SCHEMA["properties"]["spec"])]
+    paths = {path for path, _ in nodes(SCHEMA["properties"]["spec"])} - {"writeConnectionTo.keys.url"}  # a key's name
+    leaves = [path.rsplit(".", 1)[-1].lower() for path in paths]
     assert [leaf for leaf in leaves if any(word in leaf for word in words)] == []
 
 

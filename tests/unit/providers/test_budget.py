@@ -145,3 +145,19 @@ async def test_budgets_at_rest_are_dropped_and_those_in_use_or_silent_are_kept(m
     assert budgets.of(ORIGIN, key("silent"), {}.items()) is silent
     assert budgets.of(ORIGIN, key("used"), {}.items()) is used
     assert budgets.of(ORIGIN, key("idle"), {}.items()) is not idle
+
+
+async def test_the_paused_keys_of_an_origin_are_counted() -> None:
+    budgets = Budgets(rate=5, burst=20)
+    one, other, elsewhere = (
+        budgets.of(ORIGIN, key("a"), {}.items()),
+        budgets.of(ORIGIN, key("b"), {}.items()),
+        budgets.of("https://api.example:444", key("a"), {}.items()),
+    )
+    assert budgets.paused(ORIGIN) == 0
+    for budget in (one, other, elsewhere):
+        budget.pause(30)
+    assert budgets.paused(ORIGIN) == 2
+    other.pause(0.0)  # never shortens
+    assert budgets.paused("https://api.example:444") == 1
+    assert budgets.paused("https://nobody.example") == 0

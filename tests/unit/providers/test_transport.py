@@ -39,10 +39,16 @@ class Calls:
     """Remembers what the observer was told."""
 
     told: list[tuple[str, str, str]] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)
+    statuses: list[int | None] = field(default_factory=list)
 
-    def call(self, *, provider: str, operation: str, outcome: str, seconds: float) -> None:
+    def call(
+        self, *, provider: str, operation: str, outcome: str, seconds: float, waited: float, status: int | None
+    ) -> None:
         assert 0 <= seconds < 30
         self.told.append((provider, operation, outcome))
+        self.waits.append(waited)
+        self.statuses.append(status)
 
 
 def nothing(status: int, document: Any) -> EndpointError | None:  # noqa: ARG001 - the signature of a refinement
@@ -682,3 +688,40 @@ def test_no_repr_shows_key_or_proxy_password(transport: Transport) -> None:
     text = repr(channel) + repr(vars(transport)) + repr(channel.credentials) + repr(settings)
     assert TOKEN not in text
     assert "pass" not in text
+
+
+# ── what is told of calls ─────────────────────────────────────────────────────────────────────────────
+
+
+async def test_the_status_of_each_answer_is_told_and_none_where_there_was_none(
+    channel: Channel, peer: Peer, calls: Calls
+) -> None:
+    peer.answer(http(200, b"{}"))
+    await read(channel)
+    peer.answer(http(404, b"{}"))
+    with pytest.raises(NotFound):
+        await read(channel)
+    peer.answer(b"nonsense")
+    with pytest.raises(Unavailable):
+        await read(channel)
+    assert calls.statuses == [200, 404, None]
+
+
+async def test_the_time_that_a_call_waited_for_its_budget_is_told(peer: Peer, calls: Calls) -> None:
+    async with closing(Transport(TransportSettings(10, calls_per_second=10, calls_burst=1), calls)) as transport:
+        channel = channel_of(transport, peer.origin)
+        for _ in range(3):
+            peer.answer(http(200, b"{}"))
+        await read(channel)
+        await read(channel)
+        await channel.reserve_write()
+        await write(channel)
+    assert calls.waits[0] < 0.05 < min(calls.waits[1:])
+
+
+async def test_the_paused_keys_are_counted_by_provider(transport: Transport, channel: Channel, peer: Peer) -> None:
+    assert transport.paused() == {"friendli": 0}
+    peer.answer(http(429, b"{}", "Retry-After: 30"))
+    with pytest.raises(Throttled):
+        await read(channel)
+    assert transport.paused() == {"friendli": 1}

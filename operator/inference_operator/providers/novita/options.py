@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from inference_operator.api.base import ApiModel, keyed_by
-from inference_operator.api.spec import Count, PositiveCount, SecretKey, SecretName
+from inference_operator.api.spec import Count, DataKey, ObjectName, PositiveCount
 from inference_operator.core.port import Rule
 
 LOCAL_VOLUME_SIZE = 30
@@ -75,10 +75,10 @@ class VolumeMount(ApiModel):
 class SecretKeyRef(ApiModel):
     """A key of a Secret in the namespace of the resource."""
 
-    name: SecretName
+    name: ObjectName
     """Name of the Secret."""
 
-    key: SecretKey
+    key: DataKey
     """Key in the Secret."""
 
 
@@ -121,6 +121,7 @@ class NovitaOptions(ApiModel):
         "scaling.maxReplicas": "workerConfig.maxNum",
         "scaling.cooldownSeconds": "workerConfig.freeTimeout",
         "versionComment": "not sent, shown in status.history only",
+        "writeConnectionTo.keys.url": "the url of the endpoint",
     }
 
     name: Annotated[str, Field(min_length=1, max_length=220)] | None = None

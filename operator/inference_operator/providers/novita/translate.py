@@ -6,6 +6,7 @@ over it. What the spec leaves out keeps its live value; a list that the spec giv
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -152,8 +153,14 @@ def observed(endpoint: wire.Endpoint, limits: Mapping[str, int] | None = None) -
         failure=failure,
         replicas=Replicas(current=len(workers), desired=least if least == most else None),
         gpu=words(f"{product}x{endpoint.worker_config.gpu_num}", limit=128),
+        url=endpoint.url if _is_address(endpoint.url) else None,
         document=Document(endpoint, limits),
     )
+
+
+def _is_address(shown: Any) -> bool:
+    """Whether what stands at `url` is an address without a user or password in it."""
+    return isinstance(shown, str) and re.fullmatch(r"https?://[^\s@]{1,2000}", shown) is not None
 
 
 def render(wanted: Desired, seen: Observed) -> dict[str, Any]:

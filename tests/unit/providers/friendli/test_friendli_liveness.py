@@ -53,6 +53,10 @@ SILENT: dict[str, Any] = {
     "progressDeadlineSeconds": 60,
     "adoptionPolicy": "Match",
     "deletionPolicy": "Delete",
+    "writeConnectionTo.configMapName": "other",
+    "writeConnectionTo.keys.provider": "other",
+    "writeConnectionTo.keys.endpointId": "other",
+    "writeConnectionTo.keys.url": "other",
     "friendli.projectId": "prj-2",
 }
 """Leaves that steer the operator, or the creation, and are no part of an update."""

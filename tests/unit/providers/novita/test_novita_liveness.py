@@ -58,6 +58,10 @@ SILENT: dict[str, Any] = {
     "progressDeadlineSeconds": 60,
     "adoptionPolicy": "Match",
     "deletionPolicy": "Delete",
+    "writeConnectionTo.configMapName": "other",
+    "writeConnectionTo.keys.provider": "other",
+    "writeConnectionTo.keys.endpointId": "other",
+    "writeConnectionTo.keys.url": "other",
 }
 """Leaves that steer the operator and are nothing to Novita."""
 
