@@ -136,12 +136,14 @@ class Rig:
     token: str = field(default="", repr=False)
     program: tuple[str, ...] = ("-m", "inference_operator")
     launch: Callable[[Sequence[str], Path], Child] = launch
+    define: bool = True
     processes: list[Process] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.api = api_client(self.plane)
         self.editor = api_client(self.plane, "editor")
-        install_crd(self.api)
+        if self.define:
+            install_crd(self.api)
         self.token = f"{TOKEN}-{self.namespace}"
         self.emulators.add_account(self.namespace, [self.token])
         self.api.post("/api/v1/namespaces", json={"metadata": {"name": self.namespace}}).raise_for_status()
@@ -388,9 +390,16 @@ def rig_of_test(control_plane: ControlPlane, emulators: EmulatorControl, tmp_pat
 
 
 @contextmanager
-def rigged(plane: ControlPlane, emulators: EmulatorControl, folder: Path) -> Iterator[Rig]:
-    """A rig with its Secret in place; in the end everything that its operators wrote is searched for the token."""
-    rig = Rig(plane, emulators, folder)
+def rigged(plane: ControlPlane, emulators: EmulatorControl, folder: Path, **given: Any) -> Iterator[Rig]:
+    """A rig with its Secret in place; in the end everything that its operators wrote is searched for the token.
+
+    Args:
+        plane: The control plane.
+        emulators: The providers.
+        folder: For the output of its operators.
+        given: What differs from a rig's defaults, such as `define=False` where the definition is there already.
+    """
+    rig = Rig(plane, emulators, folder, **given)
     rig.secret("key", token=rig.token)
     try:
         yield rig
