@@ -346,8 +346,7 @@ class Model(World):
     def _stored(self, before: Resource, after: Resource) -> None:
         with self._watching():
             assert self.account.token not in repr(after.status), "S8: a status holds the key"
-            settled = after.status.get("applied") != before.status.get("applied")
-            self.invariants.reported(before, after, young=settled or self._is_young(before))
+            self.invariants.reported(before, after, young=self._is_young(before))
         operation, was = after.status.get("operation"), before.status.get("operation")
         if self.running and operation and (was is None or was["id"] != operation["id"]):
             self.running[0].intents[after.uid] = after

@@ -274,9 +274,10 @@ def _drift(situation: Situation) -> tuple[Difference, ...]:
     applied = situation.memory.applied
     if applied is None or applied.hash != situation.desired.hash:
         return ()
-    if situation.is_young:
+    if situation.is_young and not situation.is_succeeded:
         return ()
-    found = differences(situation.desired, situation.observed.live, situation.agrees)
+    shown = situation.before if situation.is_young else situation.observed.live
+    found = differences(situation.desired, shown, situation.agrees)
     fields = tuple(each for each in found if not _settled_so(each, applied.observed, situation))
     drift = fields + _version_drift(situation)
     # Nothing becomes drift by a rollout, and nothing is mended by one either.

@@ -280,6 +280,11 @@ class Situation:
         return self.stored_time_remaining(applied.time, settle + now - begun) > 0
 
     @property
+    def is_succeeded(self) -> bool:
+        """Whether this look shows a version after our last, which cannot be of before our last write."""
+        return self.newest is not None and self.memory.version is not None and self.newest > self.memory.version
+
+    @property
     def is_behind(self) -> bool:
         """Whether this look shows, or may show, the endpoint as it was before the last write.
 

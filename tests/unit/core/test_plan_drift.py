@@ -43,6 +43,22 @@ def test_drift_is_judged_at_rest_alone(state: State, age: float, found: tuple[Di
 
 
 @pytest.mark.parametrize(
+    ("live", "versions", "found"),
+    [
+        pytest.param(1, (1, 7), DRIFT, id="a version after ours differs, and the read lags"),
+        pytest.param(7, (1, 7), DRIFT, id="a version after ours differs"),
+        pytest.param(7, (1, 1), (), id="a version after ours does not differ, so the read is of before"),
+        pytest.param(7, (1,), (), id="ours is the newest, so the read is of before"),
+        pytest.param(7, (), (), id="without versions nobody can tell"),
+    ],
+)
+def test_a_version_after_ours_is_judged_at_once(live: int, versions: tuple[int, ...], found: Any) -> None:
+    memory = remembered(applied(A1, time=ago(10)), version=5)
+    look = seen({"a": live}, *({"a": value} for value in versions))
+    assert decide(A1, look, memory, known(memory, first_look_at=NOW - 5)).drift == found
+
+
+@pytest.mark.parametrize(
     ("unreadable", "drift"),
     [
         pytest.param({"m": "x"}, (Difference("version", 5, 6),), id="it may have changed what cannot be read"),
