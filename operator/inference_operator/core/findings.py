@@ -264,7 +264,8 @@ def of_failure(error: EndpointError, standing: Standing) -> Findings | None:
 
 
 def _unknown(error: EndpointError, standing: Standing) -> Finding:
-    if isinstance(error, CredentialsRejected | SecretMissing):
+    expected = standing.in_grace and not standing.ever_read
+    if isinstance(error, CredentialsRejected | SecretMissing) and not expected:
         return Finding(UNKNOWN, "CredentialsRejected", error.message)
     if not standing.ever_read:
         return Finding(UNKNOWN, "Pending", f"Nothing was read yet. {error.message}")

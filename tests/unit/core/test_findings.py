@@ -237,7 +237,7 @@ def test_a_missing_secret_has_a_time_of_grace() -> None:
     error = SecretMissing("why", credentials=True)
     grace = Standing(Memory(), pending=True, fresh=True, ever_read=False, in_grace=True)
     found = of_failure(error, grace)
-    assert row(found) == ("False/Waiting", f"Unknown/{REJECTED}", "True/Waiting", None)
+    assert row(found) == ("False/Waiting", "Unknown/Pending", "True/Waiting", None)
     assert row(of_failure(Unavailable("x"), grace)) == row(of_failure(Unavailable("x"), NEW))
 
 

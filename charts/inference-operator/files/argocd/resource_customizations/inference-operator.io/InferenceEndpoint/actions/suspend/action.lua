@@ -1,0 +1,11 @@
+local annotations = obj.metadata.annotations or {}
+if obj.metadata.deletionTimestamp ~= nil then
+  error("The resource is being deleted.", 0)
+end
+if obj.spec.suspend == true or annotations["inference-operator.io/suspend"] == "true" then
+  error("The resource is suspended already.", 0)
+end
+
+annotations["inference-operator.io/suspend"] = "true"
+obj.metadata.annotations = annotations
+return obj
