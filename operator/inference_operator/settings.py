@@ -183,7 +183,7 @@ class Settings(BaseSettings):
     calls_burst: Annotated[Count, Shown(Group.PROVIDERS, "COUNT", "calls")] = 20
     """Provider calls that a credential may make at once after a pause."""
 
-    ca_file: Annotated[FilePath | None, Shown(Group.PROVIDERS, "PATH", default="the system's")] = None
+    ca_file: Annotated[FilePath | None, Shown(Group.PROVIDERS, "PATH", default="those of the package certifi")] = None
     """Certificate authorities to verify providers with, PEM."""
 
     proxy_url: Annotated[Proxy | None, Shown(Group.PROVIDERS, "URL", "URL", default="none")] = None
