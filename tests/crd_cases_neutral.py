@@ -196,4 +196,11 @@ SCALING: tuple[Bad, ...] = (
         "spec.writeConnectionTo.keys",
         "two values cannot have one key",
     ),
+    schema(
+        "key of a connection of dots",
+        "novita",
+        {"spec.writeConnectionTo": {"configMapName": "a", "keys": {"url": ".."}}},
+        "spec.writeConnectionTo.keys.url",
+        "write a text that matches",
+    ),
 )

@@ -52,11 +52,11 @@ def test_what_belongs_to_others_is_left_alone_and_said(rig: Rig) -> None:
     edit(rig, "POST", json={"metadata": {"name": "taken"}, "data": {"mine": "1"}})
     rig.apply("chat", spec_of("friendli", endpoint_id, 7, writeConnectionTo={"configMapName": "taken"}))
     rig.start()
-    stalled = rig.wait("chat", "Stalled", reason="InvalidSpec")
+    stalled = rig.wait("chat", "Stalled", reason="ConnectionNotWritten")
     (message,) = (each["message"] for each in stalled["status"]["conditions"] if each["type"] == "Stalled")
     assert message == (
-        'spec.writeConnectionTo: ConfigMap "taken" exists and does not belong to this resource. '
-        "Delete it, or write another name in configMapName."
+        'spec.writeConnectionTo: ConfigMap "taken" exists already, and nothing says that it is this resource\'s. '
+        "Write another name in configMapName, or delete it if nobody needs it."
     )
     assert rig.condition("chat", "Synced") == ("True", "Applied")
     assert (config_map(rig, "taken") or {})["data"] == {"mine": "1"}

@@ -29,7 +29,7 @@ PositiveCount = Annotated[int, Field(ge=1, le=INT32_MAX)]
 
 EndpointId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", max_length=128)]
 ObjectName = Annotated[str, Field(pattern=SUBDOMAIN, max_length=253)]
-DataKey = Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)]
+DataKey = Annotated[str, Field(pattern=r"^\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*$", max_length=253)]
 
 ManagementPolicy = Literal["Manage", "Observe"]
 DriftPolicy = Literal["Report", "Correct"]

@@ -290,11 +290,10 @@ def of_unbound(findings: Findings, error: EndpointError) -> Findings:
     message = f"spec.writeConnectionTo: {error.message}"
     if findings.stalled is not None:
         return findings
+    found = replace(findings, ready=Finding(FALSE, "ConnectionNotWritten", message))
     if isinstance(error, InvalidSpec):
-        stalled = Finding(TRUE, "InvalidSpec", message)
-        return replace(findings, ready=Finding(FALSE, "InvalidSpec", message), reconciling=None, stalled=stalled)
-    retrying = Finding(TRUE, "Retrying", message)
-    return replace(findings, ready=Finding(FALSE, "NotSynced", message), reconciling=findings.reconciling or retrying)
+        return replace(found, reconciling=None, stalled=Finding(TRUE, "ConnectionNotWritten", message))
+    return replace(found, reconciling=findings.reconciling or Finding(TRUE, "Retrying", message))
 
 
 # ── from suspension ───────────────────────────────────────────────────────────────────────────────────

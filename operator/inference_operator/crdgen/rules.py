@@ -32,7 +32,10 @@ class ProviderBlock(Protocol):
         """What the API server checks for this provider."""
 
 
-_PROVIDER, _ENDPOINT_ID, _URL = (f"(has(self.{name}) ? self.{name} : '{name}')" for name in DEFAULT_CONNECTION_KEYS)
+_PROVIDER, _ENDPOINT_ID, _URL = (
+    f"(has(self.{field}) ? self.{field} : '{default}')"
+    for field, default in zip(("provider", "endpointId", "url"), DEFAULT_CONNECTION_KEYS, strict=True)
+)
 
 NEUTRAL: tuple[Rule, ...] = (
     Rule(

@@ -61,11 +61,15 @@ def _require_ours(found: JsonObject, resource: Resource) -> None:
     owner: JsonObject = next(owners, {})
     if owner.get("uid") == resource.uid and "deletionTimestamp" not in metadata:
         return
+    name = f'ConfigMap "{metadata["name"]}"'
     if "deletionTimestamp" in metadata or (owner.get("kind"), owner.get("name")) == (names.KIND, resource.name):
-        raise Unavailable(f'ConfigMap "{metadata["name"]}" is about to be removed with its former owner.')
+        raise Unavailable(f"{name} is about to be removed with its former owner.")
+    if owner:
+        whose = f'{owner.get("kind")} "{owner.get("name")}"'
+        raise InvalidSpec(f"{name} belongs to {whose}. Write another name in configMapName.")
     raise InvalidSpec(
-        f'ConfigMap "{metadata["name"]}" exists and does not belong to this resource. '
-        "Delete it, or write another name in configMapName."
+        f"{name} exists already, and nothing says that it is this resource's. Write another name in configMapName, "
+        "or delete it if nobody needs it."
     )
 
 
@@ -83,7 +87,9 @@ def _manifest(resource: Resource, name: str, data: dict[str, str]) -> dict[str, 
 def _reason(name: str, error: Refused) -> EndpointError:
     if error.status in _PASSING or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return Unavailable(f'ConfigMap "{name}" was not written: {error}')
-    message = f'The API server does not let the operator write ConfigMap "{name}": {error.message}'
-    if error.status == HTTPStatus.FORBIDDEN:
-        message += " Grant get, create and patch on configmaps, or remove writeConnectionTo."
+    message = f'The API server does not let the operator write ConfigMap "{name}": {error.message.rstrip(".")}.'
+    if error.status == HTTPStatus.FORBIDDEN and 'resource "configmaps"' in error.message:
+        message += (
+            " Grant get, create and patch on configmaps (in the chart rbac.connections), or remove writeConnectionTo."
+        )
     return InvalidSpec(message)

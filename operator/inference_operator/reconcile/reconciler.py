@@ -276,7 +276,8 @@ class Reconciler:
 
     async def _failed(self, work: Work, error: EndpointError, inputs: Inputs) -> Result:
         """The pass could not look: nothing is sent, what was seen last stays, and the reason is told."""
-        log.info("the pass could not look", error=error.message, kind=type(error).__name__)
+        novelty = work.novelty(error.message)
+        log.log(novelty, "the pass could not look", error=error.message, kind=type(error).__name__)
         recollection = work.recollection.failed(inputs)
         refusal = Refusal(error, _waking(work, inputs), self._clock.now() + self._delay(recollection, error))
         recollection = replace(recollection, parked=refusal if isinstance(error, LASTING) else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from datetime import UTC, datetime
 from inference_operator.api.names import REAPPLY_ANNOTATION
 from inference_operator.api.spec import AdoptionPolicy
 from inference_operator.api.status import InferenceEndpointStatus
+from inference_operator.core.findings import TRUE
 from inference_operator.core.memory import Memory
 from inference_operator.core.model import Observed, Resource
 from inference_operator.core.situation import Recollection
@@ -93,6 +95,16 @@ class Work:
     def is_in_conflict(self) -> bool:
         """Whether the status says that another resource owns the endpoint."""
         return any(each.type == "Stalled" and each.reason == "Conflict" for each in self.status.conditions)
+
+    @property
+    def was_ready(self) -> bool:
+        """Whether the status says that all is well with this generation."""
+        ready = [each for each in self.reported.conditions if each.type == "Ready" and each.status == TRUE]
+        return any(each.observed_generation == self.resource.generation for each in ready)
+
+    def novelty(self, message: str) -> int:
+        """The level to log a failure at: what the status says already is told once."""
+        return logging.DEBUG if any(message in each.message for each in self.reported.conditions) else logging.INFO
 
     @property
     def reapply(self) -> str:

@@ -52,8 +52,8 @@ def test_a_config_map_of_somebody_else_is_for_a_human_to_see_to() -> None:
     found = of_unbound(Findings(SYNCED, SERVING, ROLLING, handled=True), InvalidSpec("not ours"))
     message = "spec.writeConnectionTo: not ours"
     assert found.synced == SYNCED
-    assert found.ready == Finding("False", "InvalidSpec", message)
-    assert found.stalled == Finding("True", "InvalidSpec", message)
+    assert found.ready == Finding("False", "ConnectionNotWritten", message)
+    assert found.stalled == Finding("True", "ConnectionNotWritten", message)
     assert found.reconciling is None
     assert found.handled
 
@@ -62,7 +62,7 @@ def test_one_that_cannot_be_written_now_is_tried_again() -> None:
     message = "spec.writeConnectionTo: away"
     found = of_unbound(Findings(SYNCED, SERVING), Unavailable("away"))
     assert found == Findings(
-        SYNCED, Finding("False", "NotSynced", message), reconciling=Finding("True", "Retrying", message)
+        SYNCED, Finding("False", "ConnectionNotWritten", message), reconciling=Finding("True", "Retrying", message)
     )
     rolling = of_unbound(Findings(SYNCED, SERVING, ROLLING), Unavailable("away"))
     assert rolling.reconciling == ROLLING

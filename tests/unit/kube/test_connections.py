@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import aiohttp
@@ -66,19 +67,27 @@ async def test_one_of_ours_is_corrected_and_keeps_what_else_it_holds() -> None:
     )
 
 
+NOBODY = (
+    "exists already, and nothing says that it is this resource's. Write another name in configMapName, or delete it"
+)
+
+
 @pytest.mark.parametrize(
-    "owners",
+    ("owners", "message"),
     [
-        [],
-        [OWNER | {"controller": False}],
-        [OWNER | {"uid": "u2", "name": "other"}],
-        [{"kind": "Deployment", "uid": "u2"}],
+        ([], NOBODY),
+        ([OWNER | {"controller": False}], NOBODY),
+        ([OWNER | {"uid": "u2", "name": "other"}], 'belongs to InferenceEndpoint "other". Write another name'),
+        (
+            [{"kind": "Deployment", "name": "web", "uid": "u2", "controller": True}],
+            'belongs to Deployment "web". Write',
+        ),
     ],
 )
-async def test_one_of_somebody_else_is_left_alone(owners: list[dict[str, Any]]) -> None:
+async def test_one_of_somebody_else_is_left_alone(owners: list[dict[str, Any]], message: str) -> None:
     api = MemoryApi()
     stored(api, owners)
-    with pytest.raises(InvalidSpec, match=r'"chat" exists and does not belong to this resource\. Delete it, or'):
+    with pytest.raises(InvalidSpec, match=re.escape(f'ConfigMap "chat" {message}')):
         await keep(api, RESOURCE, WANTED)
     assert api.requests == [("GET", PATH)]
 
@@ -100,7 +109,7 @@ LOST = aiohttp.ServerDisconnectedError()
 @pytest.mark.parametrize(
     ("faults", "error", "message"),
     [
-        ([403], InvalidSpec, "Grant get, create and patch on configmaps"),
+        ([403], InvalidSpec, r"does not let the operator write ConfigMap .chat.: told to\.$"),
         ([None, 403], InvalidSpec, "does not let the operator write"),
         ([None, 400], InvalidSpec, "does not let the operator write ConfigMap .chat.: told to"),
         ([None, 404], InvalidSpec, "does not let the operator write"),
@@ -120,3 +129,28 @@ async def test_a_refusal_is_told_from_what_passes(
     with pytest.raises(error, match=message) as caught:
         await keep(api, RESOURCE, WANTED)
     assert type(caught.value) is error
+
+
+async def test_only_a_missing_right_is_answered_with_the_right_to_grant() -> None:
+    cannot = 'configmaps is forbidden: User "io" cannot get resource "configmaps" in API group ""'
+    with pytest.raises(InvalidSpec) as caught:
+        await keep(Refusing(cannot), RESOURCE, WANTED)
+    assert caught.value.message == (
+        f'The API server does not let the operator write ConfigMap "chat": {cannot}. '
+        "Grant get, create and patch on configmaps (in the chart rbac.connections), or remove writeConnectionTo."
+    )
+    quota = "exceeded quota: few, requested: configmaps=1, used: configmaps=2, limited: configmaps=2"
+    with pytest.raises(InvalidSpec, match=f"{quota}\\.$"):
+        await keep(Refusing(quota), RESOURCE, WANTED)
+
+
+class Refusing(MemoryApi):
+    """Refuses everything for one reason."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self._reason = reason
+
+    def _answer(self, method: str, path: str, body: Any) -> tuple[int, dict[str, Any]]:
+        del method, path, body
+        return 403, {"message": self._reason}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import structlog
 
 from inference_operator.api.names import REFRESH_ANNOTATION
 from inference_operator.core.connection import ConnectionMap
@@ -71,8 +72,8 @@ async def test_a_resource_that_asks_for_none_gets_none(world: World) -> None:
 @pytest.mark.parametrize(
     ("error", "ready", "present"),
     [
-        (InvalidSpec("not ours"), ("False", "InvalidSpec"), "Stalled"),
-        (Unavailable("away"), ("False", "NotSynced"), "Reconciling"),
+        (InvalidSpec("not ours"), ("False", "ConnectionNotWritten"), "Stalled"),
+        (Unavailable("away"), ("False", "ConnectionNotWritten"), "Reconciling"),
     ],
 )
 async def test_a_failure_is_said_and_tried_again_at_every_poll(
@@ -101,7 +102,7 @@ async def test_what_was_written_is_believed_while_the_api_server_is_away(world: 
     assert world.condition(UID, "Ready") == ("True", "Serving")
     world.server.refuse_connections = InvalidSpec("taken by somebody else")
     await world.settle(UID, 2 * world.pace.drift)
-    assert world.condition(UID, "Ready") == ("False", "InvalidSpec")
+    assert world.condition(UID, "Ready") == ("False", "ConnectionNotWritten")
 
 
 async def test_it_is_written_for_an_endpoint_that_is_only_observed(world: World) -> None:
@@ -109,3 +110,39 @@ async def test_it_is_written_for_an_endpoint_that_is_only_observed(world: World)
     await world.run(UID)
     assert world.server.connections_asked == [ConnectionMap("chat", WRITTEN["team", "chat"])]
     assert world.updates == 0
+
+
+async def test_it_is_believed_after_a_restart_too_while_the_status_says_ready(world: World) -> None:
+    world.server.apply("a", spec(writeConnectionTo=TARGET))
+    await world.run(UID)
+    world.restart()
+    world.server.refuse_connections = Unavailable("away")
+    await world.settle(UID, 2 * world.pace.poll)
+    assert world.condition(UID, "Ready") == ("True", "Serving")
+    assert len(world.server.connections_asked) >= 3
+    world.server.apply("a", spec(writeConnectionTo={"configMapName": "other"}))
+    await world.run(UID)
+    assert world.condition(UID, "Ready") == ("False", "ConnectionNotWritten")
+
+
+async def test_the_loser_of_a_conflict_leaves_the_config_map_to_the_owner(world: World) -> None:
+    world.server.apply("a", spec(writeConnectionTo=TARGET))
+    await world.run(UID)
+    world.server.connections.clear()
+    world.server.apply("b", spec(writeConnectionTo=TARGET))
+    await world.settle("uid-b", 1000)
+    assert world.condition("uid-b", "Stalled") == ("True", "Conflict")
+    assert world.server.connections == {}
+    await world.settle(UID, world.pace.drift)
+    assert world.server.connections == WRITTEN
+    assert world.condition(UID, "Ready") == ("True", "Serving")
+
+
+async def test_a_failure_is_logged_once(world: World) -> None:
+    world.server.refuse_connections = InvalidSpec("not ours")
+    world.server.apply("a", spec(writeConnectionTo=TARGET))
+    with structlog.testing.capture_logs() as lines:
+        await world.settle(UID, 5 * world.pace.poll)
+    levels = [line["log_level"] for line in lines if line["event"] == "the connection was not written"]
+    assert levels[0] == "info"
+    assert {*levels[1:]} == {"debug"}
