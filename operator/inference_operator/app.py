@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import structlog
 
@@ -55,8 +54,8 @@ WATCHED_SECRETS_KEEP_SECONDS = 600.0
 UNWATCHED_SECRETS_SHARE = 0.1
 """How much of a poll an unwatched Secret is believed: every poll reads it anew, and many resources share a read."""
 
-MAX_WATCH_SILENCE_SECONDS = 900.0
-"""A watch is renewed well within this time; a longer silence means that nobody is watching any more."""
+MAX_WATCH_AGE_SECONDS = 900.0
+"""Each watch is opened anew well within this time; an older one means that nobody is watching any more."""
 
 STATUS_SECONDS = 15.0
 """What a pass may need beyond its provider call when the process ends: two status writes."""
@@ -141,10 +140,14 @@ class CallLog:
     metrics: Metrics
     traces: Tracing
 
-    def call(self, **call: Any) -> None:
+    def call(
+        self, *, provider: str, operation: str, outcome: str, seconds: float, waited: float, status: int | None
+    ) -> None:
         """Count a call, and make its span."""
-        self.metrics.call(**call)
-        self.traces.call(**call)
+        self.metrics.call(provider=provider, operation=operation, outcome=outcome, seconds=seconds, waited=waited)
+        self.traces.call(
+            provider=provider, operation=operation, outcome=outcome, seconds=seconds, waited=waited, status=status
+        )
 
 
 def run(settings: Settings, drivers: Sequence[Driver] = DRIVERS) -> int:
@@ -188,7 +191,7 @@ async def _run(settings: Settings, drivers: Mapping[str, Driver]) -> int:
 async def _compose(
     settings: Settings, drivers: Mapping[str, Driver], stack: AsyncExitStack
 ) -> tuple[Operator, Metrics]:
-    metrics = Metrics()
+    metrics = Metrics(drivers)
     try:
         access = await Access.find(settings.kubeconfig, settings.context)
     except AccessError as error:
@@ -236,7 +239,7 @@ async def _compose(
     metrics.observe_process(
         depth=lambda: queue.depth,
         busy=lambda: queue.running,
-        silence=lambda: watcher.silence,
+        watch_age=lambda: watcher.oldest_watch_age,
         lease=f"{settings.lease_namespace}/{name_of_lease}",
         leading=lease.may_write,
     )
@@ -306,9 +309,9 @@ def _unexpected(uid: str, error: BaseException) -> float:
 
 
 def _alive(metrics: Metrics) -> tuple[bool, str]:
-    silence = metrics.watch_silence()
-    if silence > MAX_WATCH_SILENCE_SECONDS:
-        return False, f"nothing was heard of the API server for {silence:.0f} s"
+    age = metrics.watch_age()
+    if age > MAX_WATCH_AGE_SECONDS:
+        return False, f"a watch has not been opened anew for {age:.0f} s"
     return True, "alive"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from prometheus_client import (
 from prometheus_client.metrics import MetricWrapperBase
 
 from inference_operator import __version__
+from inference_operator.core.memory import APPLIED, APPLIED_UNVERIFIED, NOT_CONVERGING
 from inference_operator.standings import FAMILIES, Standing, Standings
 from inference_operator.telemetry import lost_lines
 
@@ -26,6 +27,12 @@ M = TypeVar("M", bound=MetricWrapperBase)
 
 DURATION_BUCKETS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 WAIT_BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.5, 1, 5, 15, 60, 300)
+
+WRITE_OUTCOMES = ("confirmed", "refused", "ambiguous")
+"""How sending an update can end; as in `core.port.PassObserver`."""
+
+WRITE_RESULTS = (APPLIED, APPLIED_UNVERIFIED, NOT_CONVERGING)
+"""What `status.history` says of an update that took effect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +52,28 @@ class Metrics:
     that each resource has are those of `standings`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, providers: Iterable[str] = ()) -> None:
+        """Begin with what is known before anything happens.
+
+        Args:
+            providers: Those whose updates may be counted. Their counters begin at 0: `increase` of Prometheus does not
+                see the step to the first number of a series, and so the first update of each kind would be missed.
+        """
         disable_created_metrics()  # type: ignore[no-untyped-call] # untyped there; a second series for each counter
         self._registry = CollectorRegistry()
         self._labels: dict[MetricWrapperBase, tuple[str, ...]] = {}
-        self._watch_silence: Callable[[], float] = float
+        self._watch_age: Callable[[], float] = float
         self._paused: Callable[[], Mapping[str, int]] = dict
         self._standings = Standings()
         self._define_work()
         self._define_providers()
         self._define_resources()
         self._define_process()
+        for provider in providers:
+            for outcome in WRITE_OUTCOMES:
+                self._writes.labels(provider, outcome)
+            for result in WRITE_RESULTS:
+                self._settled.labels(provider, result)
 
     def _define_work(self) -> None:
         self._passes = self._add(Counter, "passes_total", "Passes over resources by result.", "result")
@@ -142,8 +160,10 @@ class Metrics:
         self._lease_failures = self._add(
             Counter, "lease_failures_total", "Attempts to get, renew or look at the Lease that failed."
         )
-        self._silence = self._add(
-            Gauge, "watch_silence_seconds", "Time since the API server was last heard of on a watch."
+        self._oldest_watch = self._add(
+            Gauge,
+            "oldest_watch_age_seconds",
+            "Time since the oldest watch was opened or listed; up to 300 is normal, as each is opened anew after that.",
         )
         self._lines_lost = self._add(
             Counter, "log_lines_lost_total", "Log lines that were dropped because nobody read them."
@@ -162,7 +182,7 @@ class Metrics:
         *,
         depth: Callable[[], int],
         busy: Callable[[], int],
-        silence: Callable[[], float],
+        watch_age: Callable[[], float],
         lease: str,
         leading: Callable[[], bool],
     ) -> None:
@@ -171,15 +191,15 @@ class Metrics:
         Args:
             depth: Resources that are due and wait for a worker.
             busy: Passes that run.
-            silence: Seconds since the API server was last heard of on a watch.
+            watch_age: Seconds since the oldest watch was opened or listed.
             lease: Namespace and name of the Lease that it competes for.
             leading: Whether this process is the active one and may write.
         """
         self._queue_depth.set_function(depth)
         self._busy_workers.set_function(busy)
-        self._silence.set_function(silence)
+        self._oldest_watch.set_function(watch_age)
         self._leader.labels(lease).set_function(leading)
-        self._watch_silence = silence
+        self._watch_age = watch_age
 
     def observe_keys(self, paused: Callable[[], Mapping[str, int]]) -> None:
         """Ask at each scrape how many keys are paused, by provider."""
@@ -190,22 +210,12 @@ class Metrics:
         self._workers.set(workers)
         self._rate.set(calls_per_second)
 
-    def watch_silence(self) -> float:
-        """Seconds since the API server was last heard of on a watch."""
-        return self._watch_silence()
+    def watch_age(self) -> float:
+        """Seconds since the oldest watch was opened or listed."""
+        return self._watch_age()
 
-    def call(
-        self,
-        *,
-        provider: str,
-        operation: str,
-        outcome: str,
-        seconds: float,
-        waited: float = 0.0,
-        status: int | None = None,
-    ) -> None:
+    def call(self, *, provider: str, operation: str, outcome: str, seconds: float, waited: float) -> None:
         """Count a call to a provider."""
-        del status
         self._calls.labels(provider, operation, outcome).inc()
         self._call_seconds.labels(provider, operation).observe(seconds)
         self._budget_seconds.labels(provider).observe(waited)

@@ -77,9 +77,13 @@ def tracing(environment: Mapping[str, str], *, instance: str) -> Tracing:
     if importlib.util.find_spec("opentelemetry") is None:
         log.warning("no traces: OpenTelemetry is not installed", cure="install inference-operator[otel]")
         return NoTraces()
-    from inference_operator.spans import Spans, provider_of_spans  # noqa: PLC0415 - imports all of OpenTelemetry
+    try:
+        from inference_operator.spans import Spans, provider_of_spans  # noqa: PLC0415 - imports all of OpenTelemetry
 
-    return Spans(provider_of_spans(instance))
+        return Spans(provider_of_spans(instance))
+    except ValueError as error:  # some variables are read as early as the import
+        log.warning("no traces: OpenTelemetry refuses a variable", error=str(error))
+        return NoTraces()
 
 
 def _is_wanted(environment: Mapping[str, str]) -> bool:

@@ -60,7 +60,7 @@ async def test_metrics_are_labelled_with_the_name_of_the_driver(driver: Driver) 
         await subject.update()
         assert {outcome for _, _, outcome in subject.calls.seen} == {"ok"}
         for provider, operation, outcome in subject.calls.seen:
-            metrics.call(provider=provider, operation=operation, outcome=outcome, seconds=0.0)
+            metrics.call(provider=provider, operation=operation, outcome=outcome, seconds=0.0, waited=0)
     samples = [line for line in metrics.render().decode().splitlines() if "provider_calls_total{" in line]
     assert samples
     assert all(f'provider="{driver.name}"' in sample for sample in samples)

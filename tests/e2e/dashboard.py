@@ -93,12 +93,12 @@ ATTENTION = (
     _count(
         "Drifted",
         "Resources that others changed at the provider.",
-        f"sum(inference_operator_drifted_resources{{{THEIRS}}})",
+        f'count({CONDITION}{{type="Synced",reason="Drifted",{OURS}}})',
     ),
     _count(
         "Overdue rollouts",
         "Rollouts that take longer than progressDeadlineSeconds.",
-        f"sum(inference_operator_overdue_rollouts{{{THEIRS}}})",
+        f'count({CONDITION}{{type="Reconciling",reason="DeadlineExceeded",{OURS}}})',
     ),
     _count(
         "Oldest undecided update",
@@ -108,7 +108,7 @@ ATTENTION = (
     ),
     _count(
         "Paused keys",
-        "Keys that a provider asked to slow down.",
+        "Keys that a provider asked to slow down, whatever namespace uses them.",
         f"sum(inference_operator_provider_paused_keys{{{THEIRS}}})",
     ),
 )
@@ -192,7 +192,7 @@ FLEET = (
 UPDATES = (
     Panel(
         "Updates sent",
-        "Each is at most one version. Ambiguous: the answer was lost.",
+        "Per provider, in all namespaces. Each is at most one version. Ambiguous: the answer was lost.",
         [
             Query(
                 f"sum by (provider, outcome) ({SENT})",
@@ -203,7 +203,7 @@ UPDATES = (
     ),
     Panel(
         "Versions made",
-        "Updates that took effect, by their result in status.history.",
+        "Per provider, in all namespaces: updates that took effect, by their result in status.history.",
         [
             Query(
                 f"sum by (provider, result) ({SETTLED})",
@@ -214,7 +214,8 @@ UPDATES = (
     ),
     Panel(
         "Rollouts under way",
-        "Transitions that an update of the operator began; MAX_ROLLOUTS bounds them for each key.",
+        "Per provider, in all namespaces: transitions that an update of the operator began. MAX_ROLLOUTS bounds them"
+        " for each key.",
         [
             Query(f"sum by (provider) (inference_operator_rollouts{{{THEIRS}}})", "{{provider}}"),
             Query(f"sum by (provider) (inference_operator_overdue_rollouts{{{THEIRS}}})", "{{provider}} overdue"),
@@ -318,9 +319,9 @@ PROCESS = (
         width=6,
     ),
     Panel(
-        "Silence of the API server",
-        "Time since something was heard on a watch; each is renewed after 5 minutes.",
-        [Query("max by (instance) (inference_operator_watch_silence_seconds)", "{{instance}}")],
+        "Oldest watch",
+        "Time since the oldest watch was opened or listed; up to 5 minutes is normal.",
+        [Query("max by (instance) (inference_operator_oldest_watch_age_seconds)", "{{instance}}")],
         unit="s",
         width=6,
     ),
@@ -363,7 +364,7 @@ ROWS = (
     Row("", (NEEDS,)),
     Row("Fleet", FLEET),
     Row("Updates and versions", UPDATES),
-    Row("Provider calls", CALLS),
+    Row("Provider calls, of all namespaces", CALLS),
     Row("Operator", PROCESS, height=7),
 )
 

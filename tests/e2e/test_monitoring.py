@@ -7,6 +7,7 @@ import subprocess
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from e2e.monitoring import (
     prometheus,
     targets,
 )
-from inference_operator.metrics import Metrics
+from inference_operator.metrics import WRITE_OUTCOMES, WRITE_RESULTS, Metrics
 from inference_operator.playground.controlplane import ControlPlane
 from inference_operator.playground.emulators.control import EmulatorControl
 from inference_operator.playground.emulators.faults import Fault
@@ -124,6 +125,18 @@ def test_the_dashboard_is_fresh() -> None:
     )
 
 
+def test_a_panel_that_does_not_heed_the_chosen_namespaces_says_so() -> None:
+    calls = {panel.title for panel in dashboard.CALLS}
+    theirs = {
+        panel["title"]: panel["description"]
+        for panel in panels()
+        for each in panel["targets"]
+        if "$provider" in each["expr"] and "$namespace" not in each["expr"] and panel["title"] not in calls
+    }
+    assert theirs.keys() == {"Paused keys", "Updates sent", "Versions made", "Rollouts under way"}
+    assert [title for title, told in theirs.items() if "namespace" not in told] == []
+
+
 def test_the_dashboard_is_one_that_grafana_can_show() -> None:
     units = {"short", "s", "reqps", "ops", "bytes"}
     taken: set[tuple[int, int]] = set()
@@ -177,6 +190,7 @@ def scene(
         emulators.add_fault(lost)
         rig.start(settle_seconds=120)
         with prometheus(rig.folder, rig.processes[0].address.removeprefix("http://")) as server:
+            wait_for(lambda: server.query("up == 1"), what="the first scrape", log=server.log)
             awake = {"scaling": {"minReplicas": 2, "maxReplicas": 3, "cooldownSeconds": 300}}
             for name, endpoint_id in endpoints.items():
                 more: dict[str, Any] = {**awake} if name in {"serving", "sdxl"} else {}
@@ -211,6 +225,44 @@ def test_every_query_of_the_dashboard_has_data(scene: Scene) -> None:
         return not missing
 
     wait_for(all_have, what="data", seconds=45, state=lambda: list(missing.values()), log=scene.server.log)
+
+
+@pytest.mark.parametrize(
+    ("panel", "label", "kinds"),
+    [
+        ("Updates sent", "outcome", {("friendli", "confirmed"), ("friendli", "ambiguous"), ("novita", "confirmed")}),
+        ("Versions made", "result", {("friendli", "Applied"), ("novita", "Applied")}),
+    ],
+)
+def test_the_first_update_of_each_kind_is_drawn(
+    scene: Scene, panel: str, label: str, kinds: set[tuple[str, str]]
+) -> None:
+    """Whatever the moment: the highest bar of each series."""
+    (expr,) = [target.expr for target in targets() if target.panel == panel]
+    drawn = f"max_over_time(({interpolated(expr, chosen(scene))})[30m:1s])"
+
+    def above_zero() -> set[tuple[str, str]]:
+        series = scene.server.query(f"{drawn} > 0")
+        return {(each["metric"]["provider"], each["metric"][label]) for each in series}
+
+    wait_for(lambda: above_zero() >= kinds, what=f"bars of {kinds}", state=above_zero)
+    assert above_zero() == kinds
+    every = {(each["metric"]["provider"], each["metric"][label]) for each in scene.server.query(drawn)}
+    known = {"outcome": WRITE_OUTCOMES, "result": WRITE_RESULTS}[label]
+    assert every == set(product(("friendli", "novita"), known))
+
+
+def test_what_needs_somebody_is_counted_in_the_chosen_namespaces(scene: Scene) -> None:
+    values = chosen(scene)
+    exprs = {target.panel: target.expr for target in targets()}
+
+    def counts(namespace: str) -> dict[str, float | None]:
+        names = ("Stalled", "Held back", "Drifted", "Overdue rollouts")
+        return {name: scene.value(interpolated(exprs[name], {**values, "namespace": [namespace]})) for name in names}
+
+    here = {"Stalled": 1, "Held back": 1, "Drifted": 1, "Overdue rollouts": 1}
+    wait_for(lambda: counts(scene.rig.namespace) == here, what="counts", state=lambda: counts(scene.rig.namespace))
+    assert counts("elsewhere") == dict.fromkeys(here, 0)
 
 
 def test_the_numbers_are_those_of_the_scene(scene: Scene) -> None:

@@ -103,6 +103,20 @@ def test_a_call_that_fails_is_an_error_and_shows_neither_key_nor_text(rig: Rig, 
     assert not shows(everything)
 
 
+def test_a_variable_that_opentelemetry_refuses_stops_nothing(
+    rig: Rig, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "256")
+    process = rig.start()
+    endpoint = rig.endpoint("friendli")
+    rig.apply("chat", spec_of("friendli", endpoint, 2))
+    rig.wait("chat")
+    assert process.terminate() == 0
+    assert process.log.read_text().count("no traces: OpenTelemetry refuses a variable") == 1
+    assert collector.spans == []
+    assert rig.committed(endpoint) == 1
+
+
 @pytest.mark.parametrize("trouble", ["refuses", "hangs"])
 def test_a_collector_that_fails_holds_up_nothing_and_is_told_once(
     rig: Rig, collector: Collector, monkeypatch: pytest.MonkeyPatch, trouble: str

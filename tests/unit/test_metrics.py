@@ -41,7 +41,7 @@ def test_passes_are_counted_and_timed() -> None:
 
 def test_calls_are_counted_and_timed() -> None:
     metrics = Metrics()
-    metrics.call(provider="friendli", operation="update", outcome="ok", seconds=0.2)
+    metrics.call(provider="friendli", operation="update", outcome="ok", seconds=0.2, waited=0)
     metrics.call(provider="friendli", operation="update", outcome="ambiguous", seconds=30, waited=1.5)
     assert value(metrics, "provider_calls_total", provider="friendli", operation="update", outcome="ok") == 1
     assert value(metrics, "provider_calls_total", provider="friendli", operation="update", outcome="ambiguous") == 1
@@ -70,29 +70,48 @@ def test_writes_dropped_events_and_failures_at_the_lease_are_counted() -> None:
     assert value(metrics, "lease_failures_total") == 1
 
 
+def test_updates_of_every_kind_are_counted_from_zero() -> None:
+    """`increase` of Prometheus does not see the step to the first number of a series."""
+    metrics = Metrics(["friendli", "novita"])
+    found = {
+        (name, *sorted(labels)): number
+        for (name, labels), number in samples(metrics).items()
+        if name in {"writes_total", "settled_writes_total"}
+    }
+    kinds = [("writes_total", "outcome", kind) for kind in ("confirmed", "refused", "ambiguous")]
+    kinds += [("settled_writes_total", "result", kind) for kind in ("Applied", "AppliedUnverified", "NotConverging")]
+    assert found == {
+        (name, *sorted((("provider", provider), (label, kind)))): 0
+        for name, label, kind in kinds
+        for provider in ("friendli", "novita")
+    }
+    metrics.wrote(provider="novita", outcome="ambiguous")
+    assert value(metrics, "writes_total", provider="novita", outcome="ambiguous") == 1
+
+
 def test_the_process_is_asked_at_each_scrape() -> None:
-    now = {"depth": 3, "busy": 7, "silence": 1.5, "leading": 0}
+    now = {"depth": 3, "busy": 7, "age": 1.5, "leading": 0}
     paused = {"friendli": 2, "novita": 0}
     metrics = Metrics()
     metrics.observe_process(
         depth=lambda: int(now["depth"]),
         busy=lambda: int(now["busy"]),
-        silence=lambda: now["silence"],
+        watch_age=lambda: now["age"],
         lease="team/inference-operator",
         leading=lambda: bool(now["leading"]),
     )
     metrics.observe_keys(lambda: paused)
-    told = ("queue_depth", "busy_workers", "watch_silence_seconds")
+    told = ("queue_depth", "busy_workers", "oldest_watch_age_seconds")
     assert [value(metrics, name) for name in told] == [3, 7, 1.5]
     assert value(metrics, "leader", lease="team/inference-operator") == 0
     assert value(metrics, "provider_paused_keys", provider="friendli") == 2
     assert value(metrics, "provider_paused_keys", provider="novita") == 0
-    now |= {"depth": 2, "busy": 6, "silence": 0.5, "leading": 1}
+    now |= {"depth": 2, "busy": 6, "age": 0.5, "leading": 1}
     paused["friendli"] = 0
     assert [value(metrics, name) for name in told] == [2, 6, 0.5]
     assert value(metrics, "leader", lease="team/inference-operator") == 1
     assert value(metrics, "provider_paused_keys", provider="friendli") == 0
-    assert metrics.watch_silence() == 0.5
+    assert metrics.watch_age() == 0.5
 
 
 def test_lost_lines_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The page tells all reasons of Events and no other, and all attributes of spans; its links lead somewhere."""
+"""The page tells all reasons of Events and no other, and all attributes of spans; what it refers to is there."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ PACKAGE = ROOT / "operator" / "inference_operator"
 PAGE = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
 EVENTS = PAGE.partition("## Events")[2]
 REASONS = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", EVENTS, re.MULTILINE)))
+MEANINGS = re.findall(r"^\| (`.*?) \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
 OTHERS = {
     *State,
     *(TRUE, FALSE, UNKNOWN),
@@ -40,6 +41,10 @@ def test_every_reason_of_an_event_is_told_and_none_that_there_is_not() -> None:
     assert len(REASONS) == len(set(REASONS)) > 25
     assert set(REASONS) - words() == set()
     assert words() - set(REASONS) - OTHERS == set()
+
+
+def test_the_readme_says_what_each_reason_means_that_the_page_refers_to_it_for() -> None:
+    assert set(REASONS) - set(re.findall(r"`(\w+)`", "".join(MEANINGS))) == {"WriteHazard"}
 
 
 @pytest.mark.parametrize("name", [*tracing.ENDPOINTS, tracing.PROTOCOLS[1]])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -72,6 +73,35 @@ def test_a_missing_extra_is_told_and_stops_nothing(monkeypatch: pytest.MonkeyPat
     with capture_logs() as lines:
         assert isinstance(tracing(ENDPOINT, instance="i"), NoTraces)
     assert [(line["log_level"], line["cure"]) for line in lines] == [("warning", "install inference-operator[otel]")]
+
+
+@pytest.mark.parametrize(
+    ("variable", "why"),
+    [
+        ("OTEL_BSP_MAX_QUEUE_SIZE=256", "max_export_batch_size must be less than or equal to max_queue_size"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE=0", "max_queue_size must be a positive integer"),
+        ("OTEL_BSP_SCHEDULE_DELAY=0", "schedule_delay_millis must be positive"),
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT=-1", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT must be a non-negative integer"),
+    ],
+)
+def test_a_value_that_is_refused_is_told_and_stops_nothing(variable: str, why: str) -> None:
+    """In a process of its own: some variables are read only once, when OpenTelemetry is imported."""
+    code = (
+        "import os\n"
+        "from structlog.testing import capture_logs\n"
+        "from inference_operator.tracing import tracing\n"
+        "with capture_logs() as lines:\n"
+        "    print(type(tracing(os.environ, instance='i')).__name__)\n"
+        "print(*[line['log_level'] + ': ' + line['error'] for line in lines], sep='\\n')"
+    )
+    name, _, value = variable.partition("=")
+    environment = {**os.environ, **ENDPOINT, name: value}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    traces, *told = done.stdout.splitlines()
+    assert traces == "NoTraces"
+    assert len(told) == 1
+    assert told[0].startswith(f"warning: {why}")
 
 
 def test_without_a_variable_nothing_of_it_is_imported() -> None:

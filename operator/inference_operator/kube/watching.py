@@ -87,7 +87,7 @@ class Watcher:
         self.gap = asyncio.Event()
 
     @property
-    def silence(self) -> float:
+    def oldest_watch_age(self) -> float:
         """Seconds since a list or a watch was last answered, on the stream where that is the longest ago.
 
         kopf keeps bookmarks to itself, but reopens a watch on which they stop, and every watch that has lasted
