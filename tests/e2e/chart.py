@@ -134,7 +134,7 @@ VALUES: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "secrets": "get",
             "rbac": {"connections": False},
         },
-        "cluster, Secrets watched": {"secrets": "watch", "rbac": {"aggregate": False}},
+        "cluster, Secrets watched": {"secrets": "watch", "rbac": {"aggregate": False, "connections": True}},
         "shards": {"shards": [{"name": "a"}, {"name": "b", "replicas": 1}, {"name": "big-1", "replicas": 0}]},
         "shards with selectors": {
             "scope": {"namespaces": ["tenant-a"]},

@@ -87,8 +87,13 @@ class Release:
     def _account(self) -> str:
         return str(self.deployment()["spec"]["template"]["spec"]["serviceAccountName"])
 
-    def start(self) -> Process:
-        """Start a pod as the Deployment says, but for where it reaches the API server; returns when it works."""
+    def start(self, state: str = "working") -> Process:
+        """Start a pod as the Deployment says, but for where it reaches the API server; returns when it is ready.
+
+        Args:
+            state: What it then says of itself: `working`, or `standing by` while another works. A pod that is not the
+                first listens on a port of its own, as all have this machine's address.
+        """
         deployment, account, number = self.deployment(), self._account, len(self.pods)
         request = self.api.post(
             f"/api/v1/namespaces/{self.namespace}/serviceaccounts/{account}/token", json={"spec": {}}
@@ -97,20 +102,27 @@ class Release:
         user = User(account, (), request.json()["status"]["token"])
         write_kubeconfig(kubeconfig, url=self.plane.url, ca_file=self.plane.ca_file, user=user)
         variables = {"PATH": os.defpath, "KUBECONFIG": str(kubeconfig), **environment(deployment)}
+        if number:
+            variables["INFERENCE_OPERATOR_HTTP_ADDRESS"] = "127.0.0.1:0"
         log = self.folder / f"pod-{self.namespace}-{number}.log"
         command = [*IMAGE_ENTRYPOINT, *container(deployment)["args"]]
         with log.open("wb") as sink:
             popen = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, env=variables, cwd=self.folder)
         pod = Process(popen, log)
         self.pods.append(pod)
-        wait_for(lambda: self._works(pod), what="the pod to work", log=log)
+        self.wait(pod, state)
         return pod
 
-    def _works(self, pod: Process) -> bool:
+    def wait(self, pod: Process, state: str) -> None:
+        """Wait until the pod is ready and says this of itself."""
+        wait_for(lambda: state in self.readiness(pod), what=f"the pod to be {state}", log=pod.log)
+
+    def readiness(self, pod: Process) -> str:
+        """What `/readyz` says of a pod that is ready; empty for one that is not yet. Fails if it has ended."""
         assert pod.popen.poll() is None, f"the pod ended with {pod.popen.returncode}:\n{pod.log.read_text()[-4000:]}"
         address = pod._address()
         answer = httpx.get(f"{address}/readyz", trust_env=False) if address else None
-        return answer is not None and answer.is_success and "working" in answer.text
+        return answer.text if answer is not None and answer.is_success else ""
 
 
 def values_for(emulators: EmulatorControl, **values: Any) -> dict[str, Any]:

@@ -58,6 +58,7 @@ STANDARD = {
     "app.kubernetes.io/managed-by": "Helm",
     "helm.sh/chart": "inference-operator-0.1.0",
 }
+SCHEMA = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
 every_set = pytest.mark.parametrize("name", VALUES)
 
 
@@ -120,13 +121,18 @@ WRONG: dict[str, Mapping[str, Any]] = {
     "/settings/logLevel": {"settings": {"logLevel": "trace"}},
     "/settings/adoptionPolicy": {"settings": {"adoptionPolicy": "match"}},
     "/settings/baseUrls/friendli": {"settings": {"baseUrls": {"friendli": "http://friendli.example"}}},
+    "/settings/baseUrls": {"settings": {"baseUrls": {"aws": "https://aws.example"}}},
     "/shards/0": {"shards": [{"labelSelector": "a=b"}]},
     "/shards/0/name": {"shards": [{"name": "Gold"}]},
     "/shards/1/replicas": {"shards": [{"name": "a"}, {"name": "b", "replicas": "2"}]},
     "/crds/keep": {"crds": {"keep": "true"}},
     "/rbac/aggregate": {"rbac": {"aggregate": "always"}},
+    "/rbac/connections": {"rbac": {"connections": "yes"}},
     "/caBundle/key": {"caBundle": {"configMap": "ca", "key": "a/b"}},
     "/commonLabels/team": {"commonLabels": {"team": "not a label"}},
+    "/commonLabels": {"commonLabels": {"the team": "platform"}},
+    "/podAnnotations": {"podAnnotations": {"the team": "platform"}},
+    "/resources/limits": {"resources": {"limits": {"graphics cards": 1}}},
     "/resources/limits/memory": {"resources": {"limits": {"memory": "lots"}}},
     "/podSecurityContext/runAsUser": {"podSecurityContext": {"runAsUser": "nobody"}},
     "/tolerations/0/effect": {"tolerations": [{"effect": "NeverSchedule"}]},
@@ -150,6 +156,30 @@ def test_a_wrong_value_is_refused_by_its_path(place: str) -> None:
     assert re.findall(r"^- at '(\S*)'", refused.stderr, re.MULTILINE)[0] == place.rstrip("/")
 
 
+def needed(schema: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    """The path of every value and group that cannot be null, by the types in the schema."""
+    for name, inner in schema.get("properties", {}).items():
+        if f"{path}{name}" != "global" and "null" not in inner.get("type", ()) and None not in inner.get("enum", ()):
+            yield f"{path}{name}"
+        yield from needed(inner, f"{path}{name}.")
+
+
+@pytest.mark.parametrize("path", list(needed(SCHEMA)))
+def test_a_value_that_is_left_empty_is_refused_by_its_name(path: str) -> None:
+    # Helm takes a null for "no default", and drops it before it asks the schema.
+    refused = helm("template", RELEASE, CHART, values=with_value({}, path, None), check=False)
+    group, _, name = path.rpartition(".")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    place = f"/{group.replace('.', '/')}" if group else ""
+    assert f"- at '{place}': missing property '{name}'\n" in f"{refused.stderr}\n"
+
+
+def test_the_definition_is_kept_unless_it_is_said_that_it_is_not() -> None:
+    """Even where nothing asks the schema."""
+    found = one(template({"crds": {"keep": None}}, "--skip-schema-validation"), "CustomResourceDefinition")
+    assert found["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+
+
 IMPOSSIBLE: dict[str, Mapping[str, Any]] = {
     "shards: two are named a; give each a name of its own": {"shards": [{"name": "a"}, {"name": "a"}]},
     "shards: one is named default, as the shard for all the rest is; write another name": {
@@ -165,9 +195,6 @@ IMPOSSIBLE: dict[str, Mapping[str, Any]] = {
     "serviceAccount.create is false, and no account is named; write its name in serviceAccount.name": {
         "serviceAccount": {"create": False}
     },
-    "extraEnv: INFERENCE_OPERATOR_POLL_SECONDS is a setting; write settings.pollSeconds, or": {
-        "extraEnv": [{"name": "INFERENCE_OPERATOR_POLL_SECONDS", "value": "5"}]
-    },
     "settings.settleSeconds is 60 and settings.requestTimeoutSeconds 60.5, so a write could land after it was judged "
     "lost; write settleSeconds: 60.5 or more": {"settings": {"requestTimeoutSeconds": 60.5}},
 }
@@ -179,6 +206,33 @@ def test_what_cannot_be_is_refused_with_what_to_write_instead(message: str) -> N
     assert refused.returncode != 0
     assert refused.stdout == ""
     assert message in refused.stderr
+
+
+DECIDED = {"LEADER_ELECTION", "LEASE_NAMESPACE", "KUBECONFIG", "CONTEXT"}
+"""Variables that no value stands for: there is one right way in a pod."""
+
+STANDS_FOR = {
+    "NAMESPACES": "scope.namespaces",
+    "LABEL_SELECTOR": "defaultShard.labelSelector",
+    "SECRETS": "secrets",
+    "HTTP_ADDRESS": "http.port",
+    "CA_FILE": "caBundle.configMap",
+    "PROXY_URL": "proxy.secret",
+}
+"""The value that stands for a variable, where it is not the setting of the same name."""
+
+
+@pytest.mark.parametrize("variable", [name.upper() for name in Settings.model_fields])
+def test_a_setting_among_the_variables_is_refused_with_the_value_that_stands_for_it(variable: str) -> None:
+    given = {"extraEnv": [{"name": f"{PREFIX}{variable}", "value": "x"}]}
+    refused = helm("template", RELEASE, CHART, values=given, check=False)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    found = re.search(rf"extraEnv: {PREFIX}{variable} (?:is decided by|is a setting; write ([\w.]+))", refused.stderr)
+    assert found, refused.stderr
+    first, *rest = variable.lower().split("_")
+    setting = f"settings.{first}{''.join(word.title() for word in rest)}"
+    assert found[1] == (None if variable in DECIDED else STANDS_FOR.get(variable, setting))
+    assert found[1] is None or found[1] in CHANGES
 
 
 # ── every value has an effect ─────────────────────────────────────────────────────────────────────────
@@ -224,7 +278,7 @@ CHANGES: dict[str, Any] = {
     "serviceAccount.name": "x",
     "serviceAccount.annotations": {"x": "y"},
     "rbac.create": False,
-    "rbac.connections": False,
+    "rbac.connections": True,
     "rbac.aggregate": False,
     "resources": {"limits": {"cpu": 1}},
     "podLabels": {"x": "y"},
@@ -299,8 +353,7 @@ def with_value(values: Mapping[str, Any], path: str, value: Any) -> dict[str, An
 
 def test_every_value_is_in_the_table_of_changes() -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
-    schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
-    assert sorted(leaves(values, schema)) == sorted(CHANGES)
+    assert sorted(leaves(values, SCHEMA)) == sorted(CHANGES)
 
 
 @cache
@@ -591,14 +644,20 @@ def test_secrets_that_are_only_got_are_neither_listed_nor_watched() -> None:
         assert mode == ("watch" if "watch" in verbs else "get")
 
 
-def test_without_connections_no_config_map_is_touched() -> None:
-    objects = [
-        each for each in objects_of("namespaces, Secrets got") if each["metadata"].get("namespace") == "tenant-a"
-    ]
-    assert {rule for rule in rules(objects, "Role", RELEASE) if rule[1] == "configmaps"} == set()
-    assert {rule for rule in rules(objects_of("default"), "ClusterRole", RELEASE) if rule[1] == "configmaps"} == {
-        ("", "configmaps", verb) for verb in ("get", "create", "patch")
-    }
+@pytest.mark.parametrize(
+    ("name", "verbs"),
+    [
+        ("default", set()),
+        ("cluster, Secrets watched", {"get", "create", "patch"}),
+        ("namespaces", {"get", "create", "patch"}),
+        ("namespaces, Secrets got", set()),
+    ],
+)
+def test_config_maps_are_touched_in_listed_namespaces_or_where_that_is_asked_for(name: str, verbs: set[str]) -> None:
+    objects = [each for each in objects_of(name) if each["metadata"].get("namespace") in {None, "tenant-a"}]
+    role = "Role" if "namespaces" in name else "ClusterRole"
+    found = {verb for _, resource, verb in rules(objects, role, RELEASE) if resource == "configmaps"}
+    assert found == verbs
 
 
 def test_users_get_what_their_role_in_the_cluster_says_and_nobody_a_status_to_write() -> None:
@@ -695,6 +754,8 @@ def test_kubernetes_waits_for_calls_under_way_before_it_kills(timeout: float | N
 def test_alerts_are_those_of_the_file_with_the_links_and_labels_that_are_asked_for() -> None:
     source = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text(encoding="utf-8"))
     plain = one(template({"metrics": {"prometheusRule": {"enabled": True}}}), "PrometheusRule")
+    for rule in (rule for group in source["groups"] for rule in group["rules"]):
+        del rule["annotations"]["runbook_url"]  # a path in the project is no link
     assert plain["spec"] == source
     found = one(objects_of("observed"), "PrometheusRule")["spec"]["groups"]
     alerts = [rule for group in found for rule in group["rules"] if "alert" in rule]
@@ -737,6 +798,8 @@ def test_the_notes_say_what_is_installed_and_three_commands_to_copy() -> None:
     assert "works in   every namespace\n" in told
     assert "writes     to providers" in told
     assert "Secrets    got by name, never listed\n" in told
+    assert "ConfigMaps none, so spec.writeConnectionTo cannot work; rbac.connections=true allows it\n" in told
+    assert "kubectl create namespace team-a makes one" in told
 
 
 @pytest.mark.parametrize(
@@ -746,6 +809,9 @@ def test_the_notes_say_what_is_installed_and_three_commands_to_copy() -> None:
         ({"scope": {"namespaces": ["b", "a"]}}, "  works in   b, a\n"),
         ({"scope": {"namespaces": ["b", "a"]}}, "kubectl -n b describe"),
         ({"scope": {"namespaces": ["b", "a"]}}, "  Secrets    watched where it works\n"),
+        ({"scope": {"namespaces": ["b", "a"]}}, "  ConfigMaps got, created and patched where it works, for spec."),
+        ({"scope": {"namespaces": ["b", "a"]}}, "beside the resources that will use it:\n"),
+        ({"rbac": {"connections": True}}, "  ConfigMaps got, created and patched where it works, for spec."),
         ({"shards": [{"name": "x"}]}, "  shards     default, x\n"),
         ({"replicas": 0}, "  replicas   0: it is stopped\n"),
         ({"rbac": {"create": False}}, "  access     none by this chart"),

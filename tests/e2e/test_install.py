@@ -37,7 +37,8 @@ def writes_of(release: Release) -> list[audit.Write]:
 def test_install_upgrade_and_uninstall(
     plane: ControlPlane, emulators: EmulatorControl, tools: Mapping[str, Path], tmp_path: Path
 ) -> None:
-    with released(plane, tmp_path, values_for(emulators), older_chart(tmp_path)) as release:
+    values = values_for(emulators, rbac={"connections": True})
+    with released(plane, tmp_path, values, older_chart(tmp_path)) as release:
         account = release.account
         deployment = release.deployment()
         assert container(deployment)["args"] == ["run"]
@@ -53,14 +54,19 @@ def test_install_upgrade_and_uninstall(
                 rig.wait(provider, "Ready")
             assert {len(rig.mutations(endpoint_id)) for endpoint_id in endpoints.values()} == {1}
 
-            # it is upgraded with everything in place: the definition first, then the pods one by one
+            # it is upgraded with everything in place: the definition first, then a new pod starts before the old ends
             before = writes_of(release)
             assert definition_of(plane)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["description"] == "older"
             release.upgrade()
             schema = definition_of(plane)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
             assert "writeConnectionTo" in schema["properties"]["spec"]["properties"]
+            newer = release.start("standing by")
+            assert "working" in release.readiness(pod)
+            rest(2 * QUICK["poll-seconds"])
+            assert "standing by" in release.readiness(newer)
             assert pod.terminate() == 0
-            pod = release.start()
+            pod = newer
+            release.wait(pod, "working")
             rest(3 * QUICK["poll-seconds"])
             assert {len(rig.mutations(endpoint_id)) for endpoint_id in endpoints.values()} == {1}
             assert writes_of(release) == before

@@ -82,18 +82,26 @@ def used(event: Mapping[str, Any]) -> Right | None:
     return Right(target.get("apiGroup", ""), path, event["verb"])
 
 
-def live(rig: Rig) -> None:
-    """A life in which everything happens that the operator may do."""
+def live(rig: Rig, *, connects: bool) -> None:
+    """A life in which everything happens that the operator may do.
+
+    Args:
+        rig: Where.
+        connects: Whether ConfigMaps are part of it.
+    """
     endpoint_id = rig.endpoint("friendli")
     target = {"configMapName": "chat"}
-    rig.apply("chat", spec_of("friendli", endpoint_id, 5, writeConnectionTo=target))
+    extra = {"writeConnectionTo": target} if connects else {}
+    rig.apply("chat", spec_of("friendli", endpoint_id, 5, **extra))
     rig.wait("chat", "Ready")
-    rig.apply("chat", spec_of("friendli", endpoint_id, 5, writeConnectionTo=target | {"keys": {"endpointId": "ID"}}))
-    config_map = f"/api/v1/namespaces/{rig.namespace}/configmaps/chat"
-    wait_for(lambda: "ID" in rig.api.get(config_map).json()["data"], what="the ConfigMap to change")
+    if connects:
+        keyed = {"writeConnectionTo": target | {"keys": {"endpointId": "ID"}}}
+        rig.apply("chat", spec_of("friendli", endpoint_id, 5, **keyed))
+        config_map = f"/api/v1/namespaces/{rig.namespace}/configmaps/chat"
+        wait_for(lambda: "ID" in rig.api.get(config_map).json()["data"], what="the ConfigMap to change")
     # An edit while an update is under way: the status can only be written on what is read anew.
     rig.emulators.add_fault(Fault(method="PUT", endpoint_id=endpoint_id, gate_after=rig.namespace, count=1))
-    rig.apply("chat", spec_of("friendli", endpoint_id, 6, writeConnectionTo=target))
+    rig.apply("chat", spec_of("friendli", endpoint_id, 6, **extra))
     rig.emulators.wait_for_gate(rig.namespace)
     rig.merge("chat", {"metadata": {"annotations": {"example.org/note": "edited"}}})
     rig.emulators.release_gate(rig.namespace)
@@ -101,41 +109,66 @@ def live(rig: Rig) -> None:
     assert len(rig.mutations(endpoint_id)) == 2
     events = f"/apis/events.k8s.io/v1/namespaces/{rig.namespace}/events"
     wait_for(lambda: rig.api.get(events).json()["items"], what="an Event")
+    rig.delete("chat")  # the next operator of the whole cluster would find it, and need other rights than its own life
 
 
-MODES: Mapping[str, Mapping[str, Any]] = {
-    "the whole cluster": {},
-    "the whole cluster, Secrets watched": {"secrets": "watch"},
-    "namespaces": {"scope": {"namespaces": ["{namespace}"]}},
-    "namespaces, Secrets got": {"scope": {"namespaces": ["{namespace}"]}, "secrets": "get"},
+class Mode(NamedTuple):
+    """An install that has other rights.
+
+    Attributes:
+        listed: Whether it works in a list of namespaces.
+        secrets: The value of that name; empty: the default.
+        connections: The value `rbac.connections`.
+        watches: Whether it may list Secrets.
+        connects: Whether it may touch ConfigMaps.
+    """
+
+    listed: bool
+    secrets: str
+    connections: bool | str
+    watches: bool
+    connects: bool
+
+
+MODES: Mapping[str, Mode] = {
+    "the whole cluster": Mode(False, "", "auto", watches=False, connects=False),
+    "the whole cluster, with connections": Mode(False, "", True, watches=False, connects=True),
+    "the whole cluster, Secrets watched": Mode(False, "watch", "auto", watches=True, connects=False),
+    "namespaces": Mode(True, "", "auto", watches=True, connects=True),
+    "namespaces, Secrets got": Mode(True, "get", "auto", watches=False, connects=True),
+    "namespaces, without connections": Mode(True, "", False, watches=True, connects=False),
 }
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", MODES)
 def test_every_right_is_used_and_none_is_missing(
-    plane: ControlPlane, emulators: EmulatorControl, tmp_path: Path, mode: str
+    plane: ControlPlane, emulators: EmulatorControl, tmp_path: Path, name: str
 ) -> None:
+    mode = MODES[name]
     with rigged(plane, emulators, tmp_path) as rig:
-        values = dict(MODES[mode])
-        if "scope" in values:
-            values["scope"] = {"namespaces": [rig.namespace]}
-        values |= {"fullnameOverride": rig.namespace, "crds": {"install": False}, "rbac": {"aggregate": False}}
+        values = {
+            "fullnameOverride": rig.namespace,
+            "crds": {"install": False},
+            "scope": {"namespaces": [rig.namespace] if mode.listed else []},
+            "secrets": mode.secrets,
+            "rbac": {"aggregate": False, "connections": mode.connections},
+        }
         with released(plane, tmp_path, values_for(emulators, **values)) as release:
             pod = release.start()
-            live(rig)
+            live(rig, connects=mode.connects)
             rights = granted(release)
             assert pod.terminate() == 0
             requests = requests_of(release)
         needed = {right for event in requests if (right := used(event)) is not None}
         denied = {str(used(event)) for event in requests if event["responseStatus"]["code"] == FORBIDDEN}
         rows = [(str(right), sum(used(event) == right for event in requests)) for right in sorted(rights)]
-        show(f"Rights in {mode}, and how often each was used", ("", ""), rows)
+        show(f"Rights in {name}, and how often each was used", ("", ""), rows)
         assert denied == set()
         assert needed - rights == set(), "allowed by a role that is not the chart's"
         assert rights - needed == set(), "granted and never used"
         assert any(right.group == GROUP for right in rights)
-        lists_secrets = Right("", "secrets", "list") in rights
-        assert lists_secrets == (values.get("secrets", "watch" if "scope" in values else "get") == "watch")
-        if "scope" in values:
+        assert (Right("", "secrets", "list") in rights) == mode.watches
+        assert (Right("", "configmaps", "patch") in rights) == mode.connects
+        if mode.listed:
             beyond = {event["objectRef"].get("namespace") for event in requests if event.get("objectRef")}
             assert beyond == {rig.namespace, release.namespace}

@@ -121,6 +121,12 @@ def test_the_bounds_of_a_setting_are_within_those_of_the_operator(name: str, bou
     assert getattr(Settings.model_validate(given), SETTINGS[name]) == value
 
 
+def test_the_providers_with_another_url_are_those_of_the_registry() -> None:
+    schema = SCHEMA["properties"]["settings"]["properties"]["baseUrls"]
+    assert list(schema["patternProperties"]) == [f"^({'|'.join(driver.name for driver in DRIVERS)})$"]
+    assert schema["additionalProperties"] is False
+
+
 # ── values and their schema ───────────────────────────────────────────────────────────────────────────
 
 
@@ -144,6 +150,15 @@ def test_the_schema_knows_exactly_the_values_and_no_others_are_allowed() -> None
     ]
     open_to_all = [path for path, schema in everything if schema.get("additionalProperties") is not False]
     assert open_to_all == ["/extraVolumes[]"], "the kinds of volumes are too many to be repeated"
+
+
+@pytest.mark.parametrize(("path", "schema"), [each for each in objects(SCHEMA) if "[]" not in each[0]])
+def test_every_value_is_required_that_cannot_be_null(path: str, schema: Mapping[str, Any]) -> None:
+    del path
+    inner = {name: part for name, part in schema["properties"].items() if name != "global"}
+    nullable = {name for name, part in inner.items() if "null" in part.get("type", ()) or None in part.get("enum", ())}
+    # Helm drops a null, and the default with it, before it asks the schema, which so can only miss the value.
+    assert schema.get("required", []) == [name for name in inner if name not in nullable]
 
 
 def at(path: str) -> Any:

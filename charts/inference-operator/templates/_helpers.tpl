@@ -71,6 +71,12 @@ annotations:
 {{- if or (eq $asked "true") (and (eq $asked "auto") (empty .Values.scope.namespaces)) }}true{{ end }}
 {{- end }}
 
+{{/* Whether the operator may touch ConfigMaps where it works: "true" or nothing. */}}
+{{- define "inference-operator.connects" -}}
+{{- $asked := toString .Values.rbac.connections }}
+{{- if or (eq $asked "true") (and (eq $asked "auto") .Values.scope.namespaces) }}true{{ end }}
+{{- end }}
+
 {{/*
 One entry for each Deployment, JSON: shard, name, labelSelector, replicas, resources.
 The default shard takes what carries the label of no other, so that every resource is in exactly one.
@@ -136,9 +142,22 @@ root: the context; parts: the number of Deployments.
   {{- $_ := set $settings "callsBurst" (max 1 (div ($settings.callsBurst | default 20 | int) $parts)) }}
   {{- $_ := set $settings "maxRollouts" (eq $rollouts 0 | ternary 0 (max 1 (div $rollouts $parts))) }}
 {{- end }}
+{{- $decided := list "LEADER_ELECTION" "LEASE_NAMESPACE" "KUBECONFIG" "CONTEXT" }}
+{{- $elsewhere := dict
+  "NAMESPACES" "scope.namespaces"
+  "LABEL_SELECTOR" "defaultShard.labelSelector, or that of a shard,"
+  "SECRETS" "secrets"
+  "HTTP_ADDRESS" "http.port and http.host"
+  "CA_FILE" "caBundle.configMap"
+  "PROXY_URL" "proxy.secret" }}
 {{- range .root.Values.extraEnv }}
   {{- if hasPrefix "INFERENCE_OPERATOR_" .name }}
-    {{- fail (printf "extraEnv: %s is a setting; write settings.%s, or the value of the chart that stands for it" .name (.name | trimPrefix "INFERENCE_OPERATOR_" | lower | camelcase | untitle)) }}
+    {{- $setting := trimPrefix "INFERENCE_OPERATOR_" .name }}
+    {{- if has $setting $decided }}
+      {{- fail (printf "extraEnv: %s is decided by the chart, as there is one right way in a pod; leave it out" .name) }}
+    {{- end }}
+    {{- $value := get $elsewhere $setting | default (printf "settings.%s" ($setting | lower | camelcase | untitle)) }}
+    {{- fail (printf "extraEnv: %s is a setting; write %s instead" .name $value) }}
   {{- end }}
 {{- end }}
 {{- range $name, $value := $settings }}
@@ -163,7 +182,7 @@ root: the context; parts: the number of Deployments.
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create]
-{{- if .Values.rbac.connections }}
+{{- if include "inference-operator.connects" . }}
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get, create, patch]
