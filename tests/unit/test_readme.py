@@ -47,7 +47,15 @@ def test_every_command_exists_with_its_flags() -> None:
 
 
 def test_every_flag_exists() -> None:
-    theirs = {"--overwrite", "--for", "--server-side", "--from-file", "--set", "--create-namespace", "--reset-then-reuse-values"}
+    theirs = {
+        "--overwrite",
+        "--for",
+        "--server-side",
+        "--from-file",
+        "--set",
+        "--create-namespace",
+        "--reset-then-reuse-values",
+    }
     named = {flag for code in CODE for flag in flags(code)}
     assert named - theirs <= SETTINGS | {"--exit"}
     assert theirs <= named

@@ -1,0 +1,97 @@
+"""What a run has seen, as it is kept: raw samples and exact counts, no statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from faults.comparison import Profile
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Result(_Record):
+    """One phase of one subject in one block. Times are seconds.
+
+    Attributes:
+        block: Which block, from 0.
+        place: Whose turn it was in the block, from 0.
+        subject: By name.
+        phase: By name.
+        resources: How many resources the subject had.
+        changes: How many edits were made.
+        seconds: How long it took as a whole.
+        cpu: Processor time of the subject's processes, user and system.
+        resident: Resident memory of the subject's processes afterwards, MiB.
+        descriptors: Open descriptors of the subject's processes afterwards.
+        others: Share of the machine's processor time that went to others than this run.
+        samples: Values by name, in the order of the edits.
+        counts: Exact counts by name.
+    """
+
+    block: int
+    place: int
+    subject: str
+    phase: str
+    resources: int
+    changes: int
+    seconds: float
+    cpu: float
+    resident: float
+    descriptors: int
+    others: float
+    samples: Mapping[str, Sequence[float]]
+    counts: Mapping[str, int]
+
+
+class Machine(_Record):
+    """Where it ran."""
+
+    cores: int
+    model: str
+    kernel: str
+    memory_gib: int
+
+
+class Run(_Record):
+    """A whole run.
+
+    Attributes:
+        date: When it began.
+        commit: Of this project.
+        command: How to repeat it.
+        seed: Decides orders, moments and delays.
+        blocks: How many blocks there are.
+        machine: Where it ran.
+        versions: Of what is not a subject.
+        subjects: Who took part, in the order of the tables.
+        results: What was seen.
+    """
+
+    date: str
+    commit: str
+    command: str
+    seed: int
+    blocks: int
+    machine: Machine
+    versions: Mapping[str, str]
+    subjects: Sequence[Profile]
+    results: Sequence[Result]
+
+
+def save(run: Run, path: Path) -> None:
+    """Keep a run."""
+    path.write_text(run.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def load(path: Path) -> Run:
+    """A kept run.
+
+    Raises:
+        ValueError: The file holds none.
+    """
+    return Run.model_validate_json(path.read_text(encoding="utf-8"))

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.contestants import TESTS
+from bench.record import load
+
+PATIENCE_SECONDS = 600
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(PATIENCE_SECONDS)
+@pytest.mark.usefixtures("programs")
+def test_a_small_run_counts_what_two_subjects_do(tmp_path: Path) -> None:
+    kept = tmp_path / "run.json"
+    choice = ["--subjects", "floor,safe", "--phases", "edit,burst", "--blocks", "1", "--scale", "0.02"]
+    command = [sys.executable, "-m", "bench", *choice, "--json", str(kept)]
+    done = subprocess.run(command, cwd=TESTS, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS)
+    assert "**Void**: it has no control" in done.stdout, done.stderr[-3000:]
+    assert done.returncode == 1
+    seen = {(each.subject, each.phase): each for each in load(kept).results}
+    assert set(seen) == {(name, phase) for name in ("floor", "safe") for phase in ("edit", "burst")}
+    for (name, _), found in seen.items():
+        expected = {"floor": (1, 0, 1), "safe": (1, 2, 2)}[name]
+        per_change = (found.counts[kind] / found.changes for kind in ("mutations", "reads", "writes"))
+        assert (found.resources, found.changes, tuple(per_change)) == (6, 6, expected)
+        assert len(found.samples["request"]) == len(found.samples["synced"]) == 6
+        assert found.resident > 0
