@@ -31,8 +31,12 @@ async def test_a_burst_goes_out_at_once_and_the_rest_at_the_rate() -> None:
 
 async def test_a_burst_of_one_serves_reads_and_writes() -> None:
     budget = Budget(rate=100, burst=1)
-    for write in (True, False, True, False):
-        await budget.take(write=write)
+    served = 0
+    async with asyncio.timeout(5):
+        for write in (True, False, True, False):
+            await budget.take(write=write)
+            served += 1
+    assert served == 4
 
 
 async def test_waiting_writes_go_before_waiting_reads() -> None:

@@ -19,7 +19,7 @@ LOOKS = 2
 """Until the verdict, on average."""
 
 
-def check(campaign: Campaign, count: int) -> None:
+def check_campaign(campaign: Campaign, count: int) -> None:
     """The run itself has checked every write; here are the figures."""
     campaign.print()
     assert len(campaign.cases) >= count
@@ -34,7 +34,7 @@ def check(campaign: Campaign, count: int) -> None:
 @pytest.mark.covers("B1", "B2", "B3", "C2", "C9", "C10", "C16", "E8", "G2", "G6")
 @pytest.mark.parametrize("history", [True, False], ids=["versions", "no versions"])
 def test_ambiguous_writes_are_resolved_without_help(*, history: bool) -> None:
-    check(ambiguous_writes(FEW, history=history, seed=1), FEW)
+    check_campaign(ambiguous_writes(FEW, history=history, seed=1), FEW)
 
 
 @pytest.mark.faults
@@ -42,4 +42,4 @@ def test_ambiguous_writes_are_resolved_without_help(*, history: bool) -> None:
 @pytest.mark.covers("B1", "B2", "B3", "C2", "C9", "C10", "C16", "E8", "G2", "G6")
 @pytest.mark.parametrize("history", [True, False], ids=["versions", "no versions"])
 def test_ten_thousand_ambiguous_writes_are_resolved_without_help(*, history: bool) -> None:
-    check(ambiguous_writes(MANY, history=history, seed=2), MANY)
+    check_campaign(ambiguous_writes(MANY, history=history, seed=2), MANY)

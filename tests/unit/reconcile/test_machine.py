@@ -25,4 +25,5 @@ def test_one_operator_keeps_every_invariant_on_a_provider_with_versions() -> Non
 @pytest.mark.parametrize("history", [True, False], ids=["versions", "no versions"])
 @pytest.mark.parametrize("machine", [Everything, Replicas, Lives])
 def test_nothing_else_is_found_in_a_night(machine: type[Everything], *, history: bool) -> None:
-    explore(type(machine.__name__, (machine,), {"history": history}), EXAMPLES_AT_NIGHT, at_random=True)
+    tally = explore(type(machine.__name__, (machine,), {"history": history}), EXAMPLES_AT_NIGHT, at_random=True)
+    assert tally["steps"] >= EXAMPLES_AT_NIGHT
