@@ -9,7 +9,7 @@ import argparse
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from bench.phases import USUAL as USUAL_PHASES
 from bench.record import Result, Run, save
 from bench.turns import Course
 from bench.vitals import machine
+from faults.peers.command import chosen
 from inference_operator.playground.binaries import PROGRAMS, ensure
 from inference_operator.playground.controlplane import ControlPlane
 from inference_operator.playground.emulators.process import emulator_process
@@ -110,22 +111,12 @@ def _parser() -> argparse.ArgumentParser:
     some = {"subjects": (SUBJECTS, USUAL_SUBJECTS), "phases": (PHASES, USUAL_PHASES)}
     for word, (known, usual) in some.items():
         names = f"comma separated, of {', '.join(known)}; usually {','.join(usual)}"
-        parser.add_argument(f"--{word}", type=_chosen(known), default=list(usual), help=names)
+        parser.add_argument(f"--{word}", type=chosen(known), default=list(usual), help=names)
     parser.add_argument("--blocks", type=int, default=10, help="how often everybody has a turn (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=6, help="decides orders, moments and delays (default: %(default)s)")
     parser.add_argument("--scale", type=float, default=1.0, help="what the numbers of resources are multiplied by")
     parser.add_argument("--json", type=Path, help="where the raw samples and counts are kept")
     return parser
-
-
-def _chosen(known: Collection[str]) -> Callable[[str], list[str]]:
-    def names(text: str) -> list[str]:
-        chosen = text.split(",")
-        if unknown := set(chosen) - set(known):
-            raise argparse.ArgumentTypeError(f"there is no {', '.join(sorted(unknown))}")
-        return chosen
-
-    return names
 
 
 if __name__ == "__main__":

@@ -147,19 +147,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Count what this operator and others do under the same faults.")
     subjects, ordeals = [each.profile.name for each in SUBJECTS], [each.name for each in ORDEALS]
-    parser.add_argument("--subjects", type=_chosen(subjects), help=f"comma separated, of {', '.join(subjects)}")
-    parser.add_argument("--faults", type=_chosen(ordeals), help=f"comma separated, of {', '.join(ordeals)}")
+    parser.add_argument("--subjects", type=chosen(subjects), help=f"comma separated, of {', '.join(subjects)}")
+    parser.add_argument("--faults", type=chosen(ordeals), help=f"comma separated, of {', '.join(ordeals)}")
     parser.add_argument("--resources", type=int, default=RESOURCES, help="how many resources each row has")
     parser.add_argument("--seed", type=int, default=SEED, help="decides at which moments of a poll they are changed")
     parser.add_argument("--json", type=Path, help="where the results are kept")
     return parser
 
 
-def _chosen(known: Collection[str]) -> Callable[[str], list[str]]:
+def chosen(known: Collection[str]) -> Callable[[str], list[str]]:
+    """The type of an argument that lists some of these names, separated by commas."""
+
     def names(text: str) -> list[str]:
-        chosen = text.split(",")
-        if unknown := set(chosen) - set(known):
+        given = text.split(",")
+        if unknown := set(given) - set(known):
             raise argparse.ArgumentTypeError(f"there is no {', '.join(sorted(unknown))}")
-        return chosen
+        return given
 
     return names
