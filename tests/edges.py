@@ -155,7 +155,7 @@ class Edge:
         self.cluster = KubernetesCluster(api, self.store, self.events, **scope)
         self.secrets = Secrets(api, keep_seconds=600, referenced=lambda key: bool(self.store.dependents(key)))
         self.queue: WorkQueue[str] = WorkQueue(workers=8, on_error=self.fail)
-        intake = Intake(self.store, self.secrets, self.queue)
+        intake = Intake(self.store, self.secrets, self.queue, poll_seconds=60)
         self.shown: dict[str, set[str]] = {}
 
         def on_secret(kind: str | None, document: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ The shipped providers are spoken to over HTTP with their emulators behind, the i
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -15,14 +15,23 @@ import httpx
 from pydantic import SecretStr
 
 from inference_operator.api.spec import InferenceEndpointSpec
-from inference_operator.core.model import Credentials, Desired, EndpointRef, Look, Observed, SecretData, SecretValues
+from inference_operator.core.model import (
+    Credentials,
+    Desired,
+    EndpointRef,
+    Look,
+    Observed,
+    SecretData,
+    SecretValues,
+    State,
+)
 from inference_operator.core.port import Connection, Driver
 from inference_operator.errors import Ambiguous, CredentialsRejected, InvalidSpec
 from inference_operator.playground.emulators.faults import Fault
 from inference_operator.playground.emulators.server import Emulators
 from inference_operator.playground.emulators.world import World
 from inference_operator.providers import friendli, memory, novita
-from inference_operator.providers.memory.account import OBSERVE, UPDATE, Commit, MemoryAccount
+from inference_operator.providers.memory.account import LIST, OBSERVE, UPDATE, Commit, MemoryAccount
 from inference_operator.providers.memory.account import Fault as MemoryFault
 from inference_operator.providers.memory.driver import MemoryDriver
 from inference_operator.providers.transport import Transport, TransportSettings
@@ -54,6 +63,15 @@ class Books(Protocol):
 
     def refuse_key(self) -> None:
         """Makes the next read be refused for its key."""
+
+    def refuse_list(self) -> None:
+        """Makes the next list be refused for its key."""
+
+    def fall_asleep(self) -> None:
+        """Lets the endpoint change its state."""
+
+    def add(self, endpoint_ids: Iterable[str]) -> None:
+        """Creates more endpoints in the account."""
 
     async def tell_numbers_as_text(self) -> None:
         """Makes the next look show every number as text."""
@@ -190,6 +208,17 @@ class EmulatedBooks:
     def refuse_key(self) -> None:
         self._add(method="GET", status=401, count=len(self.reads))
 
+    def refuse_list(self) -> None:
+        self._add(operation="list", status=401)
+
+    def fall_asleep(self) -> None:
+        state = "SLEEPING" if self.provider == friendli.DRIVER.name else "stopped"
+        self.world.set_endpoint(self.provider, ENDPOINT, state=state)
+
+    def add(self, endpoint_ids: Iterable[str]) -> None:
+        for endpoint_id in endpoint_ids:
+            self.world.create_endpoint(self.provider, endpoint_id, "us")
+
     async def tell_numbers_as_text(self) -> None:
         await self._rewrite(as_text)
 
@@ -229,6 +258,16 @@ class MemoryBooks:
 
     def refuse_key(self) -> None:
         self._next(OBSERVE, MemoryFault(CredentialsRejected("no")))
+
+    def refuse_list(self) -> None:
+        self._next(LIST, MemoryFault(CredentialsRejected("no")))
+
+    def fall_asleep(self) -> None:
+        self.account.endpoints[ENDPOINT].word = State.SLEEPING
+
+    def add(self, endpoint_ids: Iterable[str]) -> None:
+        for endpoint_id in endpoint_ids:
+            self.account.add(endpoint_id, {})
 
     async def tell_numbers_as_text(self) -> None:
         """Nothing is told in text within a process."""
@@ -284,7 +323,7 @@ def novita_subject() -> AbstractAsyncContextManager[Subject]:
 
 @asynccontextmanager
 async def memory_subject() -> AsyncIterator[Subject]:
-    driver = MemoryDriver(MemoryAccount())
+    driver = MemoryDriver(MemoryAccount(lists=100))
     driver.account.add(
         ENDPOINT,
         {

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from inference_operator.core.model import Credentials, EndpointRef, Json, Look, Observed, Resource, Snapshot
+from inference_operator.core.model import Credentials, EndpointRef, Json, Look, Observed, Resource
 from inference_operator.core.port import Connection
 from inference_operator.errors import Unavailable
 from inference_operator.providers.memory.account import MemoryAccount
@@ -100,11 +100,11 @@ class SteppedConnection(MemoryConnection):
             await Step()
         return await MemoryConnection.observe(self, ref, look)
 
-    async def update(self, ref: EndpointRef, body: Json) -> Snapshot | None:
+    async def update(self, ref: EndpointRef, body: Json) -> None:
         if self.steps:
             await Step()
         self.ledger.enter(body["comment"])
-        return await MemoryConnection.update(self, ref, body)
+        await MemoryConnection.update(self, ref, body)
 
 
 @dataclass

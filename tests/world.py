@@ -19,7 +19,7 @@ from inference_operator.core.schedule import Pace
 from inference_operator.errors import EndpointError, Unavailable
 from inference_operator.providers.memory.account import UPDATE, MemoryAccount
 from inference_operator.providers.memory.driver import MemoryConnection, MemoryDriver
-from inference_operator.reconcile import Clock, Options, Reconciler
+from inference_operator.reconcile import Clock, Options, Reconciler, Sweeps
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 PACE = Pace(poll=60, transition_poll=10, settle=60, request_timeout=30, claim=5, scale_interval=60)
@@ -57,7 +57,6 @@ class ApiServer:
                 created_at=meta.get("created_at", EPOCH + timedelta(seconds=len(self.objects))),
                 deleting=False,
                 annotations=meta.get("annotations", {}),
-                labels={},
                 spec=copy.deepcopy(dict(spec)),
                 status={"observedGeneration": -1},
             )
@@ -226,6 +225,8 @@ class World:
         self.options = options or Options()
         self.server.secret("key", token="flp_0123456789")
         self.woken: list[str] = []
+        self.asked: list[tuple[str, float]] = []
+        self.clock = Clock(lambda: self.time, self.wall, lambda: 0.5)
         self.behind_since = self.time
         self.changed_at = self.time
         self.restart()
@@ -242,6 +243,7 @@ class World:
         self, view: View, observer: PassObserver, connector: Connector, authority: Authority
     ) -> Reconciler:
         """A process that has just started, with nothing to recollect."""
+        self.sweeps = Sweeps(pace=self.pace, clock=self.clock, add=self._ask_for)
         return Reconciler(
             cluster=view,
             secrets=SecretsOf(self.server),
@@ -249,11 +251,15 @@ class World:
             connector=connector,
             authority=authority,
             rollouts=Rollouts(self.max_rollouts, self.woken.append),
+            sweeps=self.sweeps,
             pace=self.pace,
             options=self.options,
-            clock=Clock(lambda: self.time, self.wall, lambda: 0.5),
+            clock=self.clock,
             observer=observer,
         )
+
+    def _ask_for(self, key: str, after: float) -> None:
+        self.asked.append((key, after))
 
     def wall(self) -> datetime:
         return EPOCH + timedelta(seconds=self.time + self.wall_offset)

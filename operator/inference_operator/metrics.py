@@ -63,7 +63,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._labels: dict[MetricWrapperBase, tuple[str, ...]] = {}
         self._watch_age: Callable[[], float] = float
-        self._paused: Callable[[], Mapping[str, int]] = dict
+        self._keys: tuple[tuple[Gauge, Callable[[], Mapping[str, float]]], ...] = ()
         self._standings = Standings()
         self._define_work()
         self._define_providers()
@@ -119,6 +119,15 @@ class Metrics:
             "provider_paused_keys",
             "Keys that make no call at the moment, because the provider said that they are too fast.",
             "provider",
+        )
+        self._key_rate = self._add(
+            Gauge,
+            "provider_key_calls_per_second",
+            "Calls per second that the slowest key may make now; less than the limit for a while after a 429.",
+            "provider",
+        )
+        self._waiting_calls = self._add(
+            Gauge, "provider_waiting_calls", "Calls that wait for the budget of their key.", "provider"
         )
         self._writes = self._add(
             Counter,
@@ -201,9 +210,15 @@ class Metrics:
         self._leader.labels(lease).set_function(leading)
         self._watch_age = watch_age
 
-    def observe_keys(self, paused: Callable[[], Mapping[str, int]]) -> None:
-        """Ask at each scrape how many keys are paused, by provider."""
-        self._paused = paused
+    def observe_keys(
+        self,
+        *,
+        paused: Callable[[], Mapping[str, int]],
+        rates: Callable[[], Mapping[str, float]],
+        waiting: Callable[[], Mapping[str, int]],
+    ) -> None:
+        """Ask at each scrape, by provider: keys that are paused, the rate of the slowest key, and calls that wait."""
+        self._keys = (self._paused_keys, paused), (self._key_rate, rates), (self._waiting_calls, waiting)
 
     def limit(self, *, workers: int, calls_per_second: float) -> None:
         """Tell the settings that other numbers are measured against."""
@@ -260,8 +275,9 @@ class Metrics:
     def render(self) -> bytes:
         """The text that Prometheus reads."""
         self._count_resources()
-        for provider, keys in self._paused().items():
-            self._paused_keys.labels(provider).set(keys)
+        for gauge, ask in self._keys:
+            for provider, value in ask().items():
+                gauge.labels(provider).set(value)
         lost = lost_lines()
         self._lines_lost.inc(max(0, lost - self._lines_told))
         self._lines_told = lost

@@ -178,7 +178,7 @@ class Settings(BaseSettings):
     """The longest that one provider call may take as a whole."""
 
     calls_per_second: Annotated[Positive, Shown(Group.PROVIDERS, "NUMBER", "calls per second")] = 5
-    """Provider calls per second and credential, reads and writes together."""
+    """Provider calls per second and credential, reads and writes together; halved for a while by every 429."""
 
     calls_burst: Annotated[Count, Shown(Group.PROVIDERS, "COUNT", "calls")] = 20
     """Provider calls that a credential may make at once after a pause."""
@@ -190,13 +190,13 @@ class Settings(BaseSettings):
     """Proxy for provider calls; HTTPS_PROXY and its like are ignored."""
 
     poll_seconds: Annotated[Positive, _seconds(Group.LOOKS)] = 60
-    """How often an endpoint at rest is looked at."""
+    """How often the state of an endpoint is seen; of those at rest by lists of the whole account."""
 
     transition_poll_seconds: Annotated[Positive, _seconds(Group.LOOKS)] = 10
     """How often an endpoint in transition is looked at."""
 
     drift_seconds: Annotated[Positive, _seconds(Group.LOOKS)] = 600
-    """How often an endpoint that cannot move by itself is read whole."""
+    """How often an endpoint at rest is read whole; less often in accounts of a hundred and more."""
 
     workers: Annotated[Count, Shown(Group.LOOKS, "COUNT", "resources")] = 64
     """Resources that are worked on at the same time."""

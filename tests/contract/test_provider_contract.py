@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from inference_operator.core.compare import differences
 from inference_operator.core.model import EndpointRef, Look, SecretData, SecretValues, State, canonical_json
 from inference_operator.errors import Ambiguous, CredentialsRejected, InvalidSpec, NotFound
-from provider_subjects import ENV_SECRET, SUBJECTS, TOKEN, WHOLE_LOOK, Subject, a_spec
+from provider_subjects import ENDPOINT, ENV_SECRET, SUBJECTS, TOKEN, WHOLE_LOOK, Subject, a_spec
 
 LOOKS = [Look(), Look(history=True), Look(history=True, base=0), Look(limits=True), WHOLE_LOOK]
 
@@ -113,6 +114,54 @@ class TestALook:
         assert (history is not None) == subject.driver.capabilities.history
 
 
+class TestAList:
+    async def listed(self, subject: Subject, *wanted: str) -> dict[str, Any]:
+        entries: dict[str, Any] = {}
+        cursor, cursors = None, set[str]()
+        while True:
+            page = await subject.connection.page(cursor, wanted or {ENDPOINT})
+            entries |= page.entries
+            cursor = page.cursor
+            if cursor is None:
+                return entries
+            assert cursor not in cursors
+            cursors.add(cursor)
+
+    async def test_shows_of_an_endpoint_what_a_look_does(self, subject: Subject) -> None:
+        for look in (Look(), WHOLE_LOOK):
+            seen = await subject.look(look)
+            assert seen.listed is not None
+            assert await self.listed(subject) == {ENDPOINT: seen.listed}
+
+    async def test_shows_nothing_that_was_not_asked_for(self, subject: Subject) -> None:
+        assert await self.listed(subject, "ep-none") == {}
+
+    async def test_shows_that_an_endpoint_was_updated(self, subject: Subject) -> None:
+        before = await self.listed(subject)
+        await subject.update()
+        assert await self.listed(subject) != before
+
+    async def test_shows_that_an_endpoint_has_changed_its_state(self, subject: Subject) -> None:
+        before = await subject.look()
+        subject.books.fall_asleep()
+        assert (await self.listed(subject))[ENDPOINT] != before.listed
+        assert (await self.listed(subject))[ENDPOINT] == (await subject.look()).listed
+
+    async def test_spares_a_look_what_it_has_confirmed(self, subject: Subject) -> None:
+        seen = await subject.look()
+        assert await subject.look(replace(WHOLE_LOOK, listed=seen.listed)) == seen
+
+    async def test_has_all_of_its_pages(self, subject: Subject) -> None:
+        more = {f"ep-more-{number}" for number in range(250)}
+        subject.books.add(more)
+        assert (await self.listed(subject, ENDPOINT, *more)).keys() == {ENDPOINT, *more}
+
+    async def test_with_a_refused_key_is_refused(self, subject: Subject) -> None:
+        subject.books.refuse_list()
+        with pytest.raises(CredentialsRejected):
+            await self.listed(subject)
+
+
 class TestAnUpdate:
     async def test_arrives_once_and_reads_back_as_wished(self, subject: Subject) -> None:
         await subject.update()
@@ -122,8 +171,8 @@ class TestAnUpdate:
     async def test_acknowledges_what_then_reads_back(self, subject: Subject) -> None:
         body = subject.driver.render(subject.desired(), await subject.look(), "")
         acknowledged = await subject.connection.update(subject.ref, body)
-        if acknowledged is not None:
-            assert acknowledged.values == (await subject.look()).live.values
+        taken_over = await subject.look(replace(WHOLE_LOOK, document=acknowledged))
+        assert taken_over == await subject.look()
 
     async def test_sent_twice_sends_the_same(self, subject: Subject) -> None:
         await subject.update()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from faults.pausing import pause
-from inference_operator.core.model import Credentials, EndpointRef, FieldPath, Json, Look, Observed, Snapshot
+from inference_operator.core.model import Credentials, EndpointRef, FieldPath, Json, Look, Observed
 from inference_operator.core.schedule import Pace
 from inference_operator.errors import CredentialsRejected, EndpointError
 from inference_operator.providers.memory.account import UPDATE, Call, MemoryAccount, Reading
@@ -157,11 +157,11 @@ class TimedConnection(MemoryConnection):
         await pause()
         return observed
 
-    async def update(self, ref: EndpointRef, body: Json) -> Snapshot | None:
+    async def update(self, ref: EndpointRef, body: Json) -> None:
         """Change it."""
         self._open()
         try:
-            return await MemoryConnection.update(self, ref, body)
+            await MemoryConnection.update(self, ref, body)
         finally:
             await pause()
 

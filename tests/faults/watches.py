@@ -45,9 +45,7 @@ class LoggingServer(ApiServer):
         number = len(self.log)
         uid = f"uid-{name}-{number}"
         created = EPOCH + timedelta(seconds=number)
-        made = Resource(
-            "team", name, uid, 1, "", created, False, {}, {}, dict(spec), {"observedGeneration": -1} | status
-        )
+        made = Resource("team", name, uid, 1, "", created, False, {}, dict(spec), {"observedGeneration": -1} | status)
         return self.put(made)
 
     def edit(self, resource: Resource, spec: Mapping[str, Any]) -> Resource:

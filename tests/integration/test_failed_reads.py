@@ -22,6 +22,9 @@ from tally import show
 HOLD = 2.0
 """Seconds for which the reads go on failing after everything has been reported: several tries of each resource."""
 
+LISTED = 2.5
+"""Seconds after which nothing is known any more of what lists have shown: two polls."""
+
 MIB = 1 << 20
 DEPTH = 5000
 RETRY_AFTER = 5.0
@@ -96,8 +99,11 @@ def kinds_of_all(elsewhere: str) -> list[Kind]:
 
 KINDS_OF = {
     "friendli": [
-        Kind(f"502 {operation}", Fault(status=502, operation=operation))
-        for operation in ("get_spec", "get_status", "get_version_history")
+        *(
+            Kind(f"502 {operation}", Fault(status=502, operation=operation))
+            for operation in ("get_spec", "get_version_history")
+        ),
+        Kind("502 get_status", Fault(status=502, operation="get_status"), secret="unlisted"),
     ],
     "novita": [
         Kind("not found", Fault(status=400, json={"reason": "SERVERLESS_ENDPOINT_NOT_FOUND"}), "EndpointNotFound"),
@@ -176,6 +182,9 @@ def test_no_failed_read_causes_a_write_and_all_is_well_afterwards(rig: Rig, prov
         trials = settled_trials(rig, provider, [*kinds_of_all(elsewhere), *KINDS_OF[provider]])
         for trial in trials:
             rig.emulators.add_fault(replace(trial.kind.fault, method="GET", endpoint_id=trial.endpoint_id, count=None))
+        key = fingerprint(token(rig, "unlisted"))  # a list that can be read would spare the status
+        rig.emulators.add_fault(Fault(status=502, operation="list", token=key, count=None))
+        time.sleep(LISTED)
         for trial in trials:
             if trial.pending:
                 rig.apply(trial.name, trial.spec(4))

@@ -31,6 +31,7 @@ from inference_operator.playground.emulators.process import emulator_process
 from inference_operator.providers.friendli import DRIVER
 from inference_operator.providers.friendli.driver import FriendliConnection
 from inference_operator.providers.friendli.options import FriendliOptions
+from inference_operator.providers.friendli.translate import snapshot
 from inference_operator.providers.transport import Transport, TransportSettings
 
 TOKEN = "flp_Zq8xW3vT6yLm0PnRb5Kd"
@@ -88,11 +89,11 @@ def wish(raw: Mapping[str, Any], ref: EndpointRef) -> Desired:
     return DRIVER.desired(declared, FriendliOptions.model_validate(raw["friendli"]), SecretValues())
 
 
-async def apply(connection: FriendliConnection, ref: EndpointRef, raw: Mapping[str, Any]) -> Snapshot | None:
+async def apply(connection: FriendliConnection, ref: EndpointRef, raw: Mapping[str, Any]) -> Snapshot:
     """One write, as a pass makes it."""
     seen = await connection.observe(ref, HISTORY)
     await connection.reserve()
-    return await connection.update(ref, DRIVER.render(wish(raw, ref), seen, "by a test"))
+    return snapshot(await connection.update(ref, DRIVER.render(wish(raw, ref), seen, "by a test")))
 
 
 def contradicts(seen: Snapshot, raw: Mapping[str, Any], ref: EndpointRef) -> set[str]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Container, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 from inference_operator.core.connection import ConnectionMap
-from inference_operator.core.model import Credentials, EndpointRef, Json, Look, Observed, Resource, Snapshot
-from inference_operator.core.port import Connection
+from inference_operator.core.model import Credentials, EndpointRef, Json, Look, Observed, Resource
+from inference_operator.core.port import Connection, Page
 from inference_operator.providers.memory.account import MemoryAccount
 from inference_operator.providers.memory.driver import MemoryConnection
 from smallworld.dialogue import (
@@ -119,13 +119,16 @@ class Outside:
         kind = MemoryConnection if self._history else WithoutHistory
         return await kind(account).observe(ref, look)
 
-    async def update(self, ref: EndpointRef, body: Json) -> Snapshot | None:
+    async def page(self, cursor: str | None, wanted: Container[str]) -> Page:
+        del cursor, wanted
+        raise AssertionError("nobody asks an account without a list for one")
+
+    async def update(self, ref: EndpointRef, body: Json) -> None:
         del ref
         generation = int(body["comment"].rpartition(" ")[2])
         if body["values"] != values_of(self._blocks[generation]):
             raise Violation("S2: an update does not carry what its generation asks for")
         await self.ask(Updating(generation))
-        return None
 
     def _resource(self, held: Held) -> Resource:
         return Resource(
@@ -137,7 +140,6 @@ class Outside:
             created_at=EPOCH,
             deleting=False,
             annotations={},
-            labels={},
             spec=spec(memory=dict(self._blocks[held.generation])),
             status=json.loads(held.status),
         )

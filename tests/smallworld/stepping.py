@@ -17,7 +17,7 @@ from inference_operator.core.rollouts import Rollouts
 from inference_operator.core.schedule import Pace
 from inference_operator.core.situation import NEVER, Recollection
 from inference_operator.providers.memory.driver import MemoryDriver
-from inference_operator.reconcile import Clock, Options, Reconciler, send
+from inference_operator.reconcile import Clock, Options, Reconciler, Sweeps, send
 from smallworld.dialogue import (
     NOW,
     OLDEST,
@@ -49,6 +49,9 @@ ABSENT = {
     "busy",
     "missing_since",
     "refresh",
+    "listed",
+    "listed_at",
+    "warned",
     "succeeds_at",
     "rivalry",
     "updates",
@@ -214,6 +217,7 @@ class Stepper:
         rollouts = Rollouts(0, lambda _: None)
         if mind.rolling:
             rollouts.begin(UID, 0, now=NOW, deadline=float("inf"))
+        clock = Clock(outside.now, outside.wall, lambda: 0.5)
         reconciler = Reconciler(
             cluster=outside,
             secrets=SecretsOf(self._secrets),
@@ -221,9 +225,10 @@ class Stepper:
             connector=outside,
             authority=Allowed(),
             rollouts=rollouts,
+            sweeps=Sweeps(pace=self.pace, clock=clock, add=lambda *_: None),
             pace=self.pace,
             options=Options(),
-            clock=Clock(outside.now, outside.wall, lambda: 0.5),
+            clock=clock,
             observer=observer,
         )
         reconciler._recollections[UID] = mind.recollection

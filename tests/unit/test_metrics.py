@@ -100,12 +100,14 @@ def test_the_process_is_asked_at_each_scrape() -> None:
         lease="team/inference-operator",
         leading=lambda: bool(now["leading"]),
     )
-    metrics.observe_keys(lambda: paused)
+    metrics.observe_keys(paused=lambda: paused, rates=lambda: {"friendli": 2.5}, waiting=lambda: {"friendli": 4})
     told = ("queue_depth", "busy_workers", "oldest_watch_age_seconds")
     assert [value(metrics, name) for name in told] == [3, 7, 1.5]
     assert value(metrics, "leader", lease="team/inference-operator") == 0
     assert value(metrics, "provider_paused_keys", provider="friendli") == 2
     assert value(metrics, "provider_paused_keys", provider="novita") == 0
+    assert value(metrics, "provider_key_calls_per_second", provider="friendli") == 2.5
+    assert value(metrics, "provider_waiting_calls", provider="friendli") == 4
     now |= {"depth": 2, "busy": 6, "age": 0.5, "leading": 1}
     paused["friendli"] = 0
     assert [value(metrics, name) for name in told] == [2, 6, 0.5]

@@ -19,7 +19,6 @@ RESOURCE = Resource(
     created_at=datetime(2026, 1, 1, tzinfo=UTC),
     deleting=False,
     annotations={},
-    labels={},
     spec={"provider": "friendli"},
     status={},
 )

@@ -50,6 +50,11 @@ class Findings:
     suspended: Finding | None = None
     handled: bool = False
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is under way and nobody must act."""
+        return self.reconciling is None and self.stalled is None
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:

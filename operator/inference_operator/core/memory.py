@@ -106,11 +106,11 @@ class Memory:
 
     def counted(self, updates: int) -> Memory:
         """At least so many updates were begun, whatever the status tells."""
-        return replace(self, updates=max(self.updates, updates))
+        return replace(self, updates=updates) if updates > self.updates else self
 
     def cleared(self) -> Memory:
         """The open write certainly has not happened."""
-        return replace(self, operation=None)
+        return self if self.operation is None else replace(self, operation=None)
 
     def confirmed(self, *, time: datetime) -> Memory:
         """The provider has confirmed the open write; its reads may not show it yet."""

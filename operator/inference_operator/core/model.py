@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Any
 
 from pydantic import SecretStr
@@ -96,6 +96,9 @@ class Desired:
             one of them and `fields` lacks is a difference (`novita.envs`).
         secrets: Secrets behind `valueFrom`, name to resourceVersion at the time of rendering.
         warnings: Hazards of the declared fields that the user should know of; one sentence each.
+        hash: `<scheme>:<digest of all fields but replicas>:<replicas or ->`. The split tells a change of nothing but
+            replicas from any other; the scheme tells an upgrade of this function from a change by the user. No live
+            value and no comment is in it.
         payload: The driver's own rendering material; the core never looks inside.
     """
 
@@ -105,6 +108,11 @@ class Desired:
     secrets: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     payload: Any = field(default=None, repr=False, compare=False)
+    hash: str = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Derive the hash, which a pass asks for many times."""
+        object.__setattr__(self, "hash", self._hash())
 
     @property
     def readable(self) -> Mapping[FieldPath, Field]:
@@ -116,13 +124,7 @@ class Desired:
         """Declared fields that the provider never shows."""
         return tuple(sorted(path for path, declared in self.fields.items() if not declared.readable))
 
-    @property
-    def hash(self) -> str:
-        """`<scheme>:<digest of all fields but replicas>:<replicas or ->`.
-
-        The split tells a change of nothing but replicas from any other; the scheme tells an upgrade of
-        this function from a change by the user. No live value and no comment is in it.
-        """
+    def _hash(self) -> str:
         rest = {path: declared.hashed for path, declared in self.fields.items() if path != REPLICAS}
         # An empty list that is owned is a wish, too: it differs from a list that is not managed.
         rest |= dict.fromkeys(self.owned, "owned")
@@ -196,6 +198,9 @@ class Observed:
         replicas: Replica counts.
         gpu: GPU name and count as the provider tells them, for people.
         url: Where applications reach the endpoint, where the provider shows that.
+        listed: What the provider's lists show of the endpoint, as of this look; equal to an entry of a list as long
+            as nothing that lists show has moved. None where the provider has no lists.
+        restless: The replica counts may move by themselves, and no list would show it.
         history: The version history from the asked-for base on; None when the provider keeps none or
             the look did not ask for it.
         document: The driver's own reading, for rendering an update; the core never looks inside.
@@ -209,8 +214,23 @@ class Observed:
     replicas: Replicas = Replicas()
     gpu: str | None = None
     url: str | None = None
+    listed: Any = field(default=None, repr=False, compare=False)
+    restless: bool = False
     history: History | None = None
     document: Any = field(default=None, repr=False, compare=False)
+
+
+class Urgency(IntEnum):
+    """Which of the calls that wait for one key's budget goes first: the greater."""
+
+    ROUTINE = 0
+    """Drift, and lists."""
+
+    ROLLOUT = 1
+    """Endpoints on which something is under way."""
+
+    WRITE = 2
+    """Updates, and the reads that one waits for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,11 +241,17 @@ class Look:
         history: Read the version history (providers without one ignore this).
         base: With history: bodies are wanted from this version on; None: only of the newest.
         limits: Read what a write needs beside the endpoint (Novita's parameter limits).
+        urgency: Which calls this look's go before, where calls have to wait.
+        listed: `Observed.listed` of an earlier look that a list has confirmed since; need not be read again.
+        document: `Observed.document` of this moment, or what an update has just returned; need not be read again.
     """
 
     history: bool = False
     base: int | None = None
     limits: bool = False
+    urgency: Urgency = Urgency.ROLLOUT
+    listed: Any = field(default=None, repr=False)
+    document: Any = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +266,6 @@ class Resource:
     created_at: datetime
     deleting: bool
     annotations: Mapping[str, str] = field(repr=False)
-    labels: Mapping[str, str] = field(repr=False)
     spec: Mapping[str, Any] = field(repr=False)
     status: Mapping[str, Any] = field(repr=False)
 

@@ -123,12 +123,14 @@ class Plan:
         memory: The memory after judging open writes; to be stored.
         drift: Declared fields whose live value differs.
         verdict: What the write in question was judged to be, if there was one.
+        young: The look may lag behind our last write, so that it tells nothing of what others have done since.
     """
 
     action: Action
     memory: Memory
     drift: tuple[Difference, ...] = ()
     verdict: Verdict | None = None
+    young: bool = False
 
 
 def plan(situation: Situation) -> Plan:
@@ -142,7 +144,7 @@ def plan(situation: Situation) -> Plan:
         memory = situation.memory.settled(verdict, time=situation.around.wall)
         situation = replace(situation, memory=memory)
     decided = _decide(situation)
-    return replace(decided, verdict=verdict)
+    return replace(decided, verdict=verdict, young=situation.is_young)
 
 
 def _lacks_history(situation: Situation) -> bool:

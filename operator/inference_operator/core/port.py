@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
         Resource,
         SecretData,
         SecretValues,
-        Snapshot,
     )
 
 
@@ -39,6 +38,19 @@ class Rule:
     rule: str
     message: str
     path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of the list of all endpoints that one key sees.
+
+    Attributes:
+        entries: As `Observed.listed`, by endpoint id; only of those that were asked for.
+        cursor: Asks for the part that follows; None after the last one.
+    """
+
+    entries: Mapping[str, Any]
+    cursor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +89,23 @@ class Connection(Protocol):
             Throttled: The provider asked this key for silence that lasts longer than a moment.
         """
 
-    async def update(self, ref: EndpointRef, body: Json) -> Snapshot | None:
+    async def page(self, cursor: str | None, wanted: Container[str]) -> Page:
+        """Read a part of the list of endpoints. Only asked of a provider whose looks show what lists do.
+
+        Args:
+            cursor: Of the page before; None for the first one.
+            wanted: The ids of the endpoints that matter.
+
+        Raises:
+            EndpointError: As `observe`.
+        """
+
+    async def update(self, ref: EndpointRef, body: Json) -> Any:
         """Send one update, once, and never again by itself.
 
         Returns:
-            The configuration as the provider acknowledged it, or None where it shows none.
+            The driver's own reading of what the provider acknowledged, for `Look.document`; None where it
+            shows nothing.
 
         Raises:
             Ambiguous: The write may have arrived.

@@ -19,12 +19,23 @@ POLL_SPREAD = 0.1
 MISSED_POLLS = 3
 """After so many polls without a read, what was last seen no longer counts as known."""
 
+LIST_SHARE = 1 / 4
+POLL_SHARE = 1 / 2
+DRIFT_SHARE = 1 / 32
+"""How much of a key's budget each kind of routine read may take; the rest is for what people have changed."""
+
+READS_OF_A_WHOLE_LOOK = 2
+"""Calls of a look that a list has spared what it can."""
+
 _MAX_DOUBLINGS = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
     """All durations, in seconds; what each means stands with the setting of the same name.
+
+    Attributes:
+        rate: Calls per second that one key may make.
 
     Raises:
         ValueError: `settle` is shorter than `request_timeout`: a write could land after it was given up.
@@ -39,6 +50,7 @@ class Pace:
     drift_cooldown: float = 600.0
     secret_grace: float = 120.0
     scale_interval: float = 60.0
+    rate: float = 5.0
 
     def __post_init__(self) -> None:
         if self.settle < self.request_timeout:
@@ -67,6 +79,18 @@ class Pace:
     def spread(self, seconds: float, jitter: float) -> float:
         """`seconds`, moved by up to a tenth to either side; `jitter` is uniform in [0, 1)."""
         return seconds * (1 + POLL_SPREAD * (2 * jitter - 1))
+
+    def paging(self, pages: int) -> float:
+        """The pause between two pages of an account's list: a list takes a poll, or as long as the budget wants."""
+        return max(self.poll / max(1, pages), 1 / (LIST_SHARE * self.rate))
+
+    def polling(self, resources: int) -> float:
+        """How often an endpoint is polled by itself, one of so many of its account."""
+        return max(self.poll, resources / (POLL_SHARE * self.rate))
+
+    def drifting(self, resources: int) -> float:
+        """How often an endpoint at rest is read whole, one of so many of its account."""
+        return max(self.drift, resources * READS_OF_A_WHOLE_LOOK / (DRIFT_SHARE * self.rate))
 
     def backoff(self, attempt: int, jitter: float) -> float:
         """Full jitter below 1 s, 2 s, 4 s, … up to one poll; `attempt` counts from 0."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from inference_operator.api.status import Effect, Operation
 from inference_operator.core.claims import Rivalry
@@ -74,6 +75,8 @@ class Recollection:
         applied_since: Since when this process has seen that one; for ever for what it found at its first pass.
         first_look_at: This process's first clean look at the endpoint.
         looked_at: Its last clean look.
+        listed: What lists would show of the endpoint, as last read by itself, where it was at rest.
+        listed_at: When that was.
         whole_at: Its last look with everything that a look can carry.
         missing_since: Since when a Secret has been missing.
         refresh: The refresh annotation that was honoured.
@@ -82,6 +85,7 @@ class Recollection:
         succeeds_at: When it first saw an open write that a predecessor of the same name has left.
         rivalry: What it has seen of other resources that name the endpoint.
         bound: The connection that it last wrote, or found as it should be.
+        warned: The hazards of a write that it has told of.
     """
 
     failures: int = 0
@@ -104,6 +108,8 @@ class Recollection:
     applied_since: float = float("-inf")
     first_look_at: float | None = None
     looked_at: float | None = None
+    listed: Any = field(default=None, repr=False, compare=False)
+    listed_at: float = 0.0
     whole_at: float | None = None
     missing_since: float | None = None
     refresh: str | None = None
@@ -112,24 +118,27 @@ class Recollection:
     succeeds_at: float | None = None
     rivalry: Rivalry = field(default_factory=Rivalry)
     bound: ConnectionMap | None = None
+    warned: tuple[str, ...] = ()
 
     def meets(self, memory: Memory, now: float) -> Recollection:
         """A pass begins with this in the status; which writes were open there before no longer matters.
 
         Unless fewer were begun than before: then an older status was put back, and it may hide one.
         """
-        applied = _identity(memory)
-        since = self.applied_since if self.applied in {None, applied} else now
-        found = replace(self.counted(memory.updates), applied=applied, applied_since=since)
-        if memory.updates < self.updates:
-            found = replace(found, lapsed_at=now)
-        if memory.write_id is None:
-            return replace(found, seen={}, holds=0)
-        return replace(found, seen={memory.write_id: self.seen.get(memory.write_id, now)})
+        applied, write_id = _identity(memory), memory.write_id
+        return replace(
+            self,
+            updates=max(self.updates, memory.updates),
+            lapsed_at=now if memory.updates < self.updates else self.lapsed_at,
+            applied=applied,
+            applied_since=self.applied_since if self.applied in {None, applied} else now,
+            seen={} if write_id is None else {write_id: self.seen.get(write_id, now)},
+            holds=0 if write_id is None else self.holds,
+        )
 
     def counted(self, updates: int) -> Recollection:
         """At least so many updates were begun."""
-        return replace(self, updates=max(self.updates, updates))
+        return replace(self, updates=updates) if updates > self.updates else self
 
     def settled_at(self, write_id: str, pace: Pace) -> float | None:
         """From when on the write can no longer land unseen; None before this process has seen it.
@@ -140,8 +149,11 @@ class Recollection:
             return self.gave_up[write_id] + pace.settle
         return self.seen[write_id] + pace.quiet if write_id in self.seen else None
 
-    def looked(self, *, begun: float, whole: bool, drift: tuple[Difference, ...]) -> Recollection:
+    def looked(
+        self, seen: Observed, *, begun: float, whole: bool, fresh: bool, drift: tuple[Difference, ...]
+    ) -> Recollection:
         """A clean look ended in a decision."""
+        listed, listed_at = (seen.listed, begun) if fresh else (self.listed, self.listed_at)
         since = self.drift_since if self.drift and self.drift == drift else begun
         return replace(
             self,
@@ -151,6 +163,8 @@ class Recollection:
             drift_since=since,
             first_look_at=begun if self.first_look_at is None else self.first_look_at,
             looked_at=begun,
+            listed=None if seen.state.in_transition else listed,
+            listed_at=listed_at,
             whole_at=begun if whole else self.whole_at,
         )
 
@@ -164,7 +178,7 @@ class Recollection:
 
     def calm(self) -> Recollection:
         """A pass came to its end without an error."""
-        return replace(self, failures=0)
+        return replace(self, failures=0) if self.failures else self
 
     def failed(self, inputs: Inputs) -> Recollection:
         """A pass could not look, or a write was not carried out; counted afresh when the inputs change."""

@@ -9,6 +9,7 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, Self
@@ -16,7 +17,8 @@ from typing import Any, Final, Self
 import aiohttp
 import yaml
 from kubernetes.aio import config
-from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client import Configuration
+from kubernetes.aio.client.rest import RESTClientObject
 from kubernetes.aio.config import incluster_config
 from yarl import URL
 
@@ -44,18 +46,15 @@ class AccessError(Exception):
 class Access:
     """A way to the API server.
 
-    Attributes:
-        client: The official client, with our user agent, no proxy but the kubeconfig's, and no retries.
+    The official client says where the API server is, whom to trust and what the credential is. Requests go through
+    sessions of the HTTP library below it: what it does to a body that is JSON already costs more than to send it.
     """
 
     def __init__(self, configuration: Configuration) -> None:
-        # Proxy variables of the environment are meant for provider calls at best, which ignore them too.
-        configuration.client_session_kwargs = {"trust_env": False}
-        configuration.connection_pool_maxsize = min(MAX_CONNECTIONS, connections_per_pool())
         self._configuration = configuration
+        self._tls = RESTClientObject(configuration).ssl_context
         self._credential: _Credential | None = None
-        self.client = ApiClient(configuration)
-        self.client.user_agent = f"inference-operator/{__version__}"
+        self._own: aiohttp.ClientSession | None = None
 
     @classmethod
     async def find(cls, kubeconfig: str | None = None, context: str | None = None) -> Self:
@@ -92,7 +91,7 @@ class Access:
     async def authorize(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        """Middleware for sessions of others: puts the credential of this moment into every request to the API server.
+        """Middleware of every session: puts the credential of this moment into every request to the API server.
 
         A request that was redirected to another origin comes through here as well, and gets none.
         """
@@ -110,19 +109,45 @@ class Access:
         self,
         *middlewares: aiohttp.ClientMiddlewareType,
         response_class: type[aiohttp.ClientResponse] = aiohttp.ClientResponse,
+        connections: int = 0,
+        **more: Any,
     ) -> aiohttp.ClientSession:
-        """A session of its own that leads the same way; the caller closes it."""
+        """A session of its own that leads the same way; the caller closes it.
+
+        Args:
+            middlewares: What else sees every request, before it is authorized.
+            response_class: Of the answers.
+            connections: At the same time; 0 for no limit.
+            more: What else is to be said of the session.
+        """
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=self.client.rest_client.ssl_context),
+            connector=aiohttp.TCPConnector(limit=connections, ssl=self._tls),
             middlewares=(*middlewares, self.authorize),
             response_class=response_class,
             proxy=self._configuration.proxy,
-            trust_env=False,
+            trust_env=False,  # the proxies there are meant for provider calls at best, which ignore them too
+            **more,
         )
 
+    def request(self, method: str, target: str, **options: Any) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """Send one request of our own.
+
+        Args:
+            method: Of the request.
+            target: Path and query, quoted.
+            options: As of the HTTP library.
+        """
+        if self._own is None:
+            self._own = self.session(
+                connections=min(MAX_CONNECTIONS, connections_per_pool()),
+                headers={"Accept": "application/json", "User-Agent": f"inference-operator/{__version__}"},
+            )
+        return self._own.request(method, self.server + target, **options)
+
     async def close(self) -> None:
-        """Close the official client's connections."""
-        await self.client.close()  # type: ignore[no-untyped-call] # the client is typed in part
+        """Close the connections of our own requests."""
+        if self._own is not None:
+            await self._own.close()
 
 
 Load = Callable[[Configuration], Awaitable[None]]

@@ -129,14 +129,15 @@ class KubernetesCluster:
             raise Unavailable(str(error)) from None
         return any(kind["name"] == names.PLURAL for kind in kinds["resources"])
 
-    async def scope(self) -> list[Resource]:
-        """Every resource that we work on, as the API server has it now.
+    async def scope(self) -> AsyncIterator[Resource]:
+        """Every resource that we work on, as the API server has them at this moment, chunk by chunk.
 
         Raises:
             Unavailable: The API server did not answer, or refused.
         """
         try:
-            return [item async for item in self._list(self._scope)]
+            async for item in self._list(self._scope):
+                yield item
         except (Refused, Unanswered) as error:
             raise Unavailable(f"the resources could not be listed: {error}") from None
 

@@ -15,6 +15,7 @@ import aiohttp
 import kopf
 
 from inference_operator.api import names
+from inference_operator.kube.api import CHUNK
 
 SERVER_SECONDS: Final = 300
 """The API server ends each watch after this time, so that silence for longer means that something is wrong."""
@@ -49,7 +50,7 @@ def settings(*, label_selector: str | None = None) -> kopf.OperatorSettings:
     chosen.persistence.progress_storage = _NoProgress()
     chosen.queueing.idle_timeout = 1.0  # of a task per object; the memory of a burst of events is held this long
     chosen.queueing.worker_limit = None  # counts idle tasks too, so that any limit would hold up events
-    chosen.watching.chunk_size = 500
+    chosen.watching.chunk_size = CHUNK
     chosen.watching.server_timeout = SERVER_SECONDS
     chosen.watching.connect_timeout = 5.0
     chosen.watching.inactivity_timeout = INACTIVITY_SECONDS

@@ -5,12 +5,11 @@ Nothing here waits and nothing decides. Most of what comes is an echo of our own
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import AsyncIterable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
-from inference_operator.api import names
 from inference_operator.kube.queue import Trigger
-from inference_operator.kube.resources import parse
+from inference_operator.kube.resources import REQUESTS, parse
 
 if TYPE_CHECKING:
     from inference_operator.core.model import Resource
@@ -18,15 +17,12 @@ if TYPE_CHECKING:
     from inference_operator.kube.secrets import Secrets
     from inference_operator.kube.store import SecretKey, Store
 
-REQUESTS: Final = (names.REFRESH_ANNOTATION, names.REAPPLY_ANNOTATION, names.SUSPEND_ANNOTATION)
-"""Annotations that ask for something."""
-
 
 def trigger_of(before: Resource | None, after: Resource) -> Trigger | None:
     """Why a new version of a resource should be looked at; None if only what we do not read has changed.
 
-    A status that somebody else has written is no reason: our next look corrects it, and two operators that answered
-    each other's statuses would never end.
+    A status that somebody else has written is none either: it is corrected, but only a poll later, since two operators
+    that answered each other's statuses would never end.
     """
     if after.deleting and not (before and before.deleting):
         return Trigger.DELETION
@@ -40,10 +36,11 @@ def trigger_of(before: Resource | None, after: Resource) -> Trigger | None:
 class Intake:
     """Takes in what comes; see `watching.OnEvent` for the shape of events."""
 
-    def __init__(self, store: Store, secrets: Secrets, queue: WorkQueue[str]) -> None:
+    def __init__(self, store: Store, secrets: Secrets, queue: WorkQueue[str], *, poll_seconds: float) -> None:
         self._store = store
         self._secrets = secrets
         self._queue = queue
+        self._poll_seconds = poll_seconds
 
     def take_resource(self, kind: str | None, document: Mapping[str, Any]) -> None:
         """Take in an event of an InferenceEndpoint."""
@@ -61,10 +58,13 @@ class Intake:
             for uid in self._store.dependents(key):
                 self._queue.add(uid, Trigger.SECRET)
 
-    def take_list(self, resources: Iterable[Resource], *, asked_at: float) -> None:
-        """Take in a complete list of the resources in scope that was asked for at `asked_at` (monotonic)."""
+    async def take_list(self, resources: AsyncIterable[Resource], *, asked_at: float) -> None:
+        """Take in a complete list of the resources in scope that was asked for at `asked_at` (monotonic), as it comes.
+
+        Where the list breaks off, nothing is taken for gone.
+        """
         listed = set()
-        for resource in resources:
+        async for resource in resources:
             listed.add(resource.uid)
             self._put(resource, asked_at=asked_at)
         for uid in self._store.unlisted(listed, asked_at=asked_at):
@@ -79,6 +79,8 @@ class Intake:
         trigger = trigger_of(before, resource)
         if trigger is not None:
             self._queue.add(resource.uid, trigger)
+        elif before is not None and before.status != resource.status:
+            self._queue.add(resource.uid, Trigger.POLL, after=self._poll_seconds)
 
     def _remove(self, uid: str, version: str | None = None) -> None:
         referenced = self._store.secrets(uid)

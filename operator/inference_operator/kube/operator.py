@@ -147,7 +147,7 @@ class Operator:
             gap.clear()
             asked_at = time.monotonic()
             try:
-                self._parts.intake.take_list(await self._parts.cluster.scope(), asked_at=asked_at)
+                await self._parts.intake.take_list(self._parts.cluster.scope(), asked_at=asked_at)
             except Unavailable as error:
                 log.warning("%s", error)
                 await asyncio.sleep(RETRY_SECONDS)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from inference_operator.core.model import Resource
-from inference_operator.kube.resources import is_newer
+from inference_operator.kube.resources import compact, is_newer
 
 K = TypeVar("K", bound=Hashable)
 
@@ -108,7 +108,7 @@ class Store:
         if known is not None and not _supersedes(resource.resource_version, known, asked_at):
             return False
         self._removed.pop(resource.uid, None)
-        self._seen[resource.uid] = _Seen(resource.resource_version, self._clock(), resource)
+        self._seen[resource.uid] = _Seen(resource.resource_version, self._clock(), compact(resource))
         secrets = {(resource.namespace, name) for name in self._secret_names(resource.spec)}
         self._secrets.replace(resource.uid, secrets)
         self._replace_claims(resource.uid, _claimed(resource))

@@ -104,7 +104,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _integer(digits: str) -> int:
-    if len(digits.lstrip("-")) > _DIGITS:
+    if len(digits) > _DIGITS and len(digits.lstrip("-")) > _DIGITS:
         raise ValueError("an integer beyond 64 bits")
     return int(digits)
 

@@ -13,12 +13,15 @@ import struct
 import time
 import zlib
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
 
-import httpx
+import certifi
+import httpcore
+from yarl import URL
 
 from inference_operator import __version__
 from inference_operator.descriptors import connections_per_pool
@@ -26,8 +29,6 @@ from inference_operator.providers.answers import Answer, NoAnswer, retry_after
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import httpcore
 
 MAX_BODY: Final = 1 << 20
 """Bytes of a body, as sent and as decoded."""
@@ -39,11 +40,8 @@ KEEP_SECONDS: Final = 4.0
 """How long an idle connection is kept: common servers close one after five seconds, and a write on a connection
 that is just being closed has an unknown outcome."""
 
-LIMITS: Final = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEP_SECONDS)
-"""Each connection has a client of its own. In a shared pool, httpcore 1.0 compares all connections with each other
-whenever a request begins or ends, and closes every idle one while more are open than are to be kept."""
-
 HEADERS: Final = {
+    "Connection": "keep-alive",
     "Accept": "application/json",
     "Accept-Encoding": "identity",
     "User-Agent": f"inference-operator/{__version__}",
@@ -62,7 +60,7 @@ class _Closed(Exception):  # noqa: N818 - not an error of ours
 
 CLAUSES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (_Closed, "the process is ending"),
-    (httpx.ProxyError, "the proxy refused the connection"),
+    (httpcore.ProxyError, "the proxy refused the connection"),
     (ssl.SSLError, "the TLS connection failed"),
     (socket.gaierror, "the host name could not be resolved"),
     (ConnectionRefusedError, "the connection was refused"),
@@ -79,7 +77,7 @@ def trust(ca_file: Path | None) -> ssl.SSLContext:
         ValueError: The file cannot be read or holds no certificate.
     """
     if ca_file is None:
-        return httpx.create_ssl_context(trust_env=False)
+        return ssl.create_default_context(cafile=certifi.where())
     try:
         return ssl.create_default_context(cafile=str(ca_file))
     except (OSError, ssl.SSLError):
@@ -97,35 +95,25 @@ class Exchange:
     """
 
     def __init__(self, origin: str, *, timeout: float, tls: ssl.SSLContext, proxy_url: str | None) -> None:
-        self._origin = origin
+        url = URL(origin)
         self._timeout = timeout
-        self._tls = tls
-        self._proxy_url = proxy_url if origin.startswith("https:") else None
+        self._url = partial(httpcore.URL, scheme=url.scheme, host=url.raw_host or "", port=url.port)
+        self._headers = [(name.encode(), value.encode()) for name, value in {"Host": _host(url), **HEADERS}.items()]
+        self._connect = _connecting(self._url().origin, tls, proxy_url if url.scheme == "https" else None)
         self._places = asyncio.Semaphore(min(MAX_CONNECTIONS, connections_per_pool()))
-        self._busy: set[httpx.AsyncClient] = set()
-        self._idle: deque[tuple[float, httpx.AsyncClient]] = deque()  # since when, and which; used last stands last
+        self._busy: dict[httpcore.AsyncConnectionInterface, _Progress] = {}
+        self._idle: deque[tuple[float, httpcore.AsyncConnectionInterface]] = deque()  # since when, in order
         self._closed = False
-
-    def _new_client(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            base_url=self._origin,
-            headers=HEADERS,
-            verify=self._tls,
-            proxy=self._proxy_url,
-            timeout=None,  # noqa: S113 - `run` bounds the whole exchange; httpx bounds only single steps of it
-            limits=LIMITS,
-            follow_redirects=False,
-            trust_env=False,
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-        )
 
     async def close(self) -> None:
         """Close all connections; exchanges in flight end without an answer, and none begins any more."""
         self._closed = True
-        clients = [*self._busy, *(client for _, client in self._idle)]
+        for progress in self._busy.values():
+            progress.ended = True
+        connections = [*self._busy, *(connection for _, connection in self._idle)]
         self._idle.clear()
-        for client in clients:
-            await client.aclose()
+        for connection in connections:
+            await connection.aclose()
 
     async def run(
         self,
@@ -149,42 +137,84 @@ class Exchange:
         """
         progress = _Progress(self._timeout, time.monotonic() if since is None else since)
         try:
-            async with asyncio.timeout(self._timeout), self._connection(progress) as client:
-                request = client.build_request(
-                    method, path, headers=headers, params=params, content=content, extensions={"trace": progress}
-                )
-                async with contextlib.aclosing(await client.send(request, stream=True)) as response:
-                    return await _read(response)
+            request = httpcore.Request(
+                method,
+                self._url(target=f"{path}?{urlencode(params)}" if params else path),
+                headers=[*self._headers, *headers.items(), *_length(content)],
+                content=content,
+                extensions={"trace": progress},
+            )
+            async with (
+                asyncio.timeout(self._timeout),
+                self._connection(progress) as connection,
+                contextlib.aclosing(await connection.handle_async_request(request)) as response,
+            ):
+                return await _read(response)
         except Exception as error:  # noqa: BLE001 - whatever it was, only whether the request left matters
             why = f"no complete answer within {self._timeout:g} s" if isinstance(error, TimeoutError) else _why(error)
         return NoAnswer(why, sent=progress.sent)
 
     @contextlib.asynccontextmanager
-    async def _connection(self, progress: _Progress) -> AsyncIterator[httpx.AsyncClient]:
-        """A client for one exchange alone, kept for the next one if this one ends well.
+    async def _connection(self, progress: _Progress) -> AsyncIterator[httpcore.AsyncConnectionInterface]:
+        """A connection for one exchange alone, kept for the next one if this one ends well.
 
         A TLS handshake that is cut off leaves its socket open (httpcore 1.0), which is why it is closed here.
         """
         async with self._places:
+            kept = await self._kept()
             if self._closed:
                 raise _Closed
-            await self._close_unused()
-            client = self._idle.pop()[1] if self._idle else self._new_client()
-            self._busy.add(client)
+            connection = kept or self._connect()
+            self._busy[connection] = progress
             try:
-                yield client
+                yield connection
             except BaseException:
                 if progress.unfinished is not None:
                     await progress.unfinished.aclose()
-                await client.aclose()
+                await connection.aclose()
                 raise
             finally:
-                self._busy.remove(client)
-            self._idle.append((time.monotonic(), client))
+                del self._busy[connection]
+            if connection.is_available():
+                self._idle.append((time.monotonic(), connection))
 
-    async def _close_unused(self) -> None:
+    async def _kept(self) -> httpcore.AsyncConnectionInterface | None:
+        """The connection that was used last, of those that are neither too old nor closed by the server."""
         while self._idle and self._idle[0][0] < time.monotonic() - KEEP_SECONDS:
             await self._idle.popleft()[1].aclose()
+        while self._idle:
+            _, connection = self._idle.pop()
+            if not connection.has_expired():
+                return connection
+            await connection.aclose()
+        return None
+
+
+def _host(url: URL) -> str:
+    return f"{url.host_subcomponent}" if url.is_default_port() else f"{url.host_subcomponent}:{url.port}"
+
+
+def _length(content: bytes | None) -> Iterable[tuple[str, str]]:
+    return () if content is None else [("Content-Length", str(len(content)))]
+
+
+def _connecting(
+    origin: httpcore.Origin, tls: ssl.SSLContext, proxy_url: str | None
+) -> Callable[[], httpcore.AsyncConnectionInterface]:
+    """What makes a connection, which connects when it is first used.
+
+    Pools make the connections through a proxy, and are used for nothing else: httpcore 1.0 compares all connections
+    of a pool with each other whenever a request begins or ends.
+    """
+    if proxy_url is None:
+        return partial(httpcore.AsyncHTTPConnection, origin, ssl_context=tls)
+    url = URL(proxy_url)
+    pool = httpcore.AsyncHTTPProxy(
+        httpcore.URL(scheme=url.scheme, host=url.raw_host or "", port=url.port, target="/"),
+        proxy_auth=((url.user or "").encode(), (url.password or "").encode()) if url.user or url.password else None,
+        ssl_context=tls,
+    )
+    return partial(pool.create_connection, origin)
 
 
 class _Progress:
@@ -196,15 +226,19 @@ class _Progress:
     Attributes:
         sent: The request has been handed to a connection.
         unfinished: A connection that was opened for the request and is not ready for it yet.
+        ended: Nothing may be sent any more.
     """
 
     def __init__(self, timeout: float, since: float) -> None:
         self.sent = False
+        self.ended = False
         self.unfinished: httpcore.AsyncNetworkStream | None = None
         self._timeout = timeout
         self._deadline = since + timeout
 
     async def __call__(self, event: str, info: Mapping[str, Any]) -> None:
+        if event in _SENDING and self.ended:
+            raise _Closed
         if event in _SENDING and time.monotonic() > self._deadline:
             raise TimeoutError
         if event == "connection.connect_tcp.complete":
@@ -218,7 +252,7 @@ class _Progress:
 def _close_hard(connected: socket.socket | None, timeout: float) -> None:
     """Keep the kernel from sending on for a request that this process has given up, or for a dead process.
 
-    Set here and not with httpx's `socket_options`, which does not reach connections to a proxy.
+    Set here and not with httpcore's `socket_options`, which does not reach connections to a proxy.
     """
     if connected is None:
         return
@@ -232,13 +266,18 @@ class _Unreadable(Exception):  # noqa: N818 - not an error of ours
     """The answer is not one that will be read; says why."""
 
 
-async def _read(response: httpx.Response) -> Answer:
-    body = _Body(response.headers.get("content-encoding", "identity").strip().lower())
-    async for chunk in response.aiter_raw():
+async def _read(response: httpcore.Response) -> Answer:
+    encoding = ", ".join(_values(response, b"content-encoding"))
+    body = _Body(encoding.strip().lower())
+    async for chunk in response.aiter_stream():
         body.add(chunk)
         await asyncio.sleep(0)  # a body in a million pieces would hold up everything else
-    silence = retry_after(response.headers.get_list("retry-after"), datetime.now(UTC))
-    return Answer(response.status_code, body.whole(), silence)
+    silence = retry_after(_values(response, b"retry-after"), datetime.now(UTC))
+    return Answer(response.status, body.whole(), silence)
+
+
+def _values(response: httpcore.Response, header: bytes) -> list[str]:
+    return [value.decode("latin-1") for name, value in response.headers if name.lower() == header]
 
 
 class _Body:

@@ -6,6 +6,7 @@ connection is settled only by a complete success or a complete refusal (4xx but 
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import quote
 
 from inference_operator import addresses
-from inference_operator.core.model import Credentials, Json, canonical_json
+from inference_operator.core.model import Credentials, Json, Urgency, canonical_json
 from inference_operator.errors import (
     Ambiguous,
     CapacityUnavailable,
@@ -45,6 +46,8 @@ MIN_PAUSE: Final = 1.0
 """Seconds of silence after a 429 that asks for none."""
 
 SEGMENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+
+SENDABLE: Final = re.compile(r"[ -~]+")
 
 OUTCOMES: Final[Mapping[type[EndpointError], str]] = {
     InvalidSpec: "rejected",
@@ -146,13 +149,21 @@ class Channel:
     _reserved_at: float | None = None
     _reserving_took: float = 0.0
 
-    async def read(self, operation: str, path: str, *, params: Mapping[str, str] | None = None) -> dict[str, Any]:
+    async def read(
+        self,
+        operation: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        urgency: Urgency = Urgency.ROLLOUT,
+    ) -> dict[str, Any]:
         """GET a JSON object.
 
         Args:
             operation: Name for messages and metrics.
             path: From the root of the origin; ids in it are `segment`s.
             params: Query.
+            urgency: Which of the calls that wait for the budget it goes before.
 
         Raises:
             Throttled: The key is silenced for longer than a moment, or the provider says so now.
@@ -161,7 +172,7 @@ class Channel:
             InvalidSpec: Any other 4xx but 408.
             Unavailable: No clean answer.
         """
-        waited = await self._take(write=False)
+        waited = await self._take(urgency)
         return await self._call(_Call(operation, "GET", path, params=params, waited=waited))
 
     async def reserve_write(self) -> None:
@@ -173,7 +184,7 @@ class Channel:
         Raises:
             Throttled: The key is silenced for longer than a moment.
         """
-        self._reserving_took = await self._take(write=True)
+        self._reserving_took = await self._take(Urgency.WRITE)
         self._reserved_at = time.monotonic()
 
     async def write(
@@ -198,7 +209,7 @@ class Channel:
         content = canonical_json(body).encode()
         reserved_at, self._reserved_at = self._reserved_at, None
         if reserved_at is None:
-            waited = await self._take(write=True)
+            waited = await self._take(Urgency.WRITE)
         else:
             self.budget.refuse_silence()
             waited = self._reserving_took
@@ -214,10 +225,10 @@ class Channel:
             )
         )
 
-    async def _take(self, *, write: bool) -> float:
+    async def _take(self, urgency: Urgency) -> float:
         """Wait for the budget; returns for how many seconds."""
         began = time.monotonic()
-        await self.budget.take(write=write)
+        await self.budget.take(urgency)
         return time.monotonic() - began
 
     async def _call(self, call: _Call) -> dict[str, Any]:
@@ -225,7 +236,7 @@ class Channel:
         try:
             answer = await self._run(call)
             status = answer.status if isinstance(answer, Answer) else None
-            result = self._judge(call, answer)
+            result = self._judge(call, answer, started)
             outcome = OUTCOMES.get(type(result), "failed") if isinstance(result, EndpointError) else "ok"
         finally:
             self.observer.call(
@@ -248,7 +259,7 @@ class Channel:
             call.method, call.path, headers=headers, params=call.params, content=call.content, since=call.since
         )
 
-    def _judge(self, call: _Call, result: Answer | NoAnswer) -> dict[str, Any] | EndpointError:
+    def _judge(self, call: _Call, result: Answer | NoAnswer, sent: float) -> dict[str, Any] | EndpointError:
         who = self._name(call)
         if isinstance(result, NoAnswer):
             return _unclear(call, f"{who}: {result.why}", sent=result.sent)
@@ -256,13 +267,13 @@ class Channel:
         if _is_success(call, result, document):
             return document or {}
         if _is_class(result.status, 4) and result.status != HTTPStatus.REQUEST_TIMEOUT:
-            return self._refused(call, result, document)
+            return self._refused(call, result, document, sent)
         said = words(document, self._redaction())
         if _is_class(result.status, 2):
             said = "the answer is not the JSON object that belongs to it"
         return _unclear(call, f"{who}: {answered(result.status, said)}", sent=True)
 
-    def _refused(self, call: _Call, answer: Answer, document: Any) -> EndpointError:
+    def _refused(self, call: _Call, answer: Answer, document: Any, sent: float) -> EndpointError:
         redaction, who = self._redaction(), self._name(call)
         error = self.refine(answer.status, document)
         if error is None:
@@ -272,7 +283,7 @@ class Channel:
             error.args = (error.message,)
         if isinstance(error, Throttled):
             error.retry_after = max(error.retry_after, answer.retry_after)
-            self.budget.pause(max(error.retry_after, MIN_PAUSE))
+            self.budget.pause(max(error.retry_after, MIN_PAUSE), sent=sent)
         return error
 
     def _redaction(self) -> Redaction:
@@ -300,6 +311,9 @@ def _unclear(call: _Call, message: str, *, sent: bool) -> EndpointError:
     return Unavailable(f"{message}.")
 
 
+_origin: Final = functools.lru_cache(addresses.origin)  # the same few texts, again with every pass
+
+
 class Transport:
     """Owns the connections and budgets of all providers.
 
@@ -323,6 +337,14 @@ class Transport:
         """How many keys of each provider that was spoken to are silenced at the moment."""
         return {provider: self._budgets.paused(origin) for provider, origin in self._origins.items()}
 
+    def rates(self) -> Mapping[str, float]:
+        """Calls per second that the slowest key of each provider that was spoken to may make at the moment."""
+        return {provider: self._budgets.rate(origin) for provider, origin in self._origins.items()}
+
+    def waiting(self) -> Mapping[str, int]:
+        """How many calls to each provider that was spoken to wait for the budget of their key."""
+        return {provider: self._budgets.waiting(origin) for provider, origin in self._origins.items()}
+
     def channel(
         self, *, provider: str, origin: str, credentials: Credentials, headers: Mapping[str, str], refine: Refine
     ) -> Channel:
@@ -340,9 +362,9 @@ class Transport:
             ValueError: The origin is none.
         """
         for name, value in headers.items():
-            if not re.fullmatch(r"[ -~]+", value):
+            if not SENDABLE.fullmatch(value):
                 raise InvalidSpec(f"the value for the header {name} must be printable ASCII")
-        origin = self._origins[provider] = addresses.origin(origin)
+        origin = self._origins[provider] = _origin(origin)
         return Channel(
             exchange=self._exchange(origin),
             budget=self._budgets.of(origin, credentials, headers.items()),

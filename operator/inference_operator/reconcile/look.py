@@ -4,17 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from inference_operator.api.names import REFRESH_ANNOTATION
 from inference_operator.core.claims import Rivalry, owner_besides, unsettled
-from inference_operator.core.model import Look, Resource, State
-from inference_operator.core.plan import LookDeeper, Plan, Wait, plan
+from inference_operator.core.model import Look, Resource, State, Urgency
+from inference_operator.core.plan import LookDeeper, Nothing, OnlyReport, Plan, Wait, plan
 from inference_operator.core.port import Authority, Cluster
 from inference_operator.core.rollouts import Rollouts, may_be_rolling, write_age
 from inference_operator.core.schedule import Pace
 from inference_operator.core.situation import Circumstances, Policies, Situation
 from inference_operator.reconcile.resolve import Resolved
+from inference_operator.reconcile.sweeps import Sweeps
 from inference_operator.reconcile.work import Clock, Options, Sight, Work
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How deep to look.
+
+    Attributes:
+        whole: All that a write needs.
+        urgency: Which calls the look's go before.
+        fresh: Nothing is taken over that a list has confirmed.
+    """
+
+    whole: bool
+    urgency: Urgency
+    fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +41,7 @@ class Lookout:
     cluster: Cluster
     authority: Authority
     rollouts: Rollouts
+    sweeps: Sweeps
     pace: Pace
     options: Options
     clock: Clock
@@ -36,25 +54,72 @@ class Lookout:
         """
         if may_be_rolling(work.resource):
             self._resume(work, resolved)
-        sight = await self.look(work, resolved, whole=self._needs_whole_look(work, resolved))
+        depth = self._depth(work, resolved)
+        sight = await self.look(work, resolved, depth)
         if sight.observed.state is State.UPDATING:
             self._resume(work, resolved)
         work = await self.meet(work, resolved)
         decided = self.decide(work, resolved, sight)
-        if isinstance(decided.action, LookDeeper):
-            sight = await self.look(work, resolved, whole=True)
+        if isinstance(decided.action, LookDeeper) or (decided.drift and not sight.fresh):
+            sight = await self.look(work, resolved, Depth(whole=True, urgency=depth.urgency, fresh=True))
+            decided = self.decide(work, resolved, sight)
+        elif self._comes_to_rest(work, resolved, sight, decided):
+            sight = await self._complete(work, resolved, sight)
             decided = self.decide(work, resolved, sight)
         return work, sight, decided
 
-    async def look(self, work: Work, resolved: Resolved, *, whole: bool) -> Sight:
+    def _comes_to_rest(self, work: Work, resolved: Resolved, sight: Sight, decided: Plan) -> bool:
+        """Whether lists may take over, once what they never show has been read as well."""
+        if sight.whole or not resolved.declared.driver.capabilities.history or sight.observed.listed is None:
+            return False
+        quiet = isinstance(decided.action, Nothing | OnlyReport) and not sight.observed.state.in_transition
+        return quiet and not decided.young and self.sweeps.due_in(work.uid) is None
+
+    async def _complete(self, work: Work, resolved: Resolved, sight: Sight) -> Sight:
+        """Read what a light look has left out."""
+        look = Look(history=True, base=work.memory.base_version, listed=sight.observed.listed)
+        look = replace(look, document=sight.observed.document)
+        return replace(sight, observed=await resolved.connection.observe(resolved.desired.ref, look), whole=True)
+
+    async def look(self, work: Work, resolved: Resolved, depth: Depth, document: Any = None) -> Sight:
         """One look.
+
+        Args:
+            work: The pass.
+            resolved: Its endpoint.
+            depth: How deep.
+            document: What an update has just returned.
 
         Raises:
             EndpointError: The look was not clean.
         """
         begun = self.clock.now()
-        look = Look(history=whole, base=work.memory.base_version, limits=whole)
-        return Sight(await resolved.connection.observe(resolved.desired.ref, look), begun, whole)
+        known = None if depth.fresh else self._known(work, resolved, depth)
+        look = Look(
+            history=depth.whole,
+            base=work.memory.base_version,
+            limits=depth.whole,
+            urgency=depth.urgency,
+            listed=known,
+            document=document,
+        )
+        seen = await resolved.connection.observe(resolved.desired.ref, look)
+        return Sight(seen, begun, depth.whole, fresh=known is None)
+
+    def _known(self, work: Work, resolved: Resolved, depth: Depth) -> Any:
+        """What lists would show of the endpoint, if it was seen so within a poll."""
+        confirmed = self.sweeps.confirmed(work.uid, resolved.account)
+        if confirmed is not None or depth.urgency is not Urgency.WRITE:
+            return confirmed
+        is_recent = self.clock.now() - work.recollection.listed_at <= self.pace.poll
+        return work.recollection.listed if is_recent and not self.sweeps.has_moved(work.uid) else None
+
+    def vouched(self, work: Work, resolved: Resolved) -> float | None:
+        """How many seconds what is known will do, since lists vouch for it; None if a look is needed."""
+        version = work.resource.resource_version
+        if not self.sweeps.vouches(work.uid, resolved.account, version) or self._depth(work, resolved).whole:
+            return None
+        return self.sweeps.due_in(work.uid)
 
     def decide(self, work: Work, resolved: Resolved, sight: Sight) -> Plan:
         """What to do about what was seen, and about the others that were met last."""
@@ -106,6 +171,8 @@ class Lookout:
         else:
             matters |= rivalry.waiting.keys()  # what another shard works on is still there
         rivalry = rivalry.meets(owner, matters, lost=lost, now=now)
+        if rivalry == work.recollection.rivalry:
+            return work
         return replace(work, recollection=replace(work.recollection, rivalry=rivalry))
 
     def _told(self, work: Work, others: Sequence[Resource]) -> tuple[str | None, frozenset[str]]:
@@ -127,19 +194,27 @@ class Lookout:
         asked_at = now if rivalry.asked_at is None else rivalry.asked_at
         return self.options.sharded and now - asked_at >= self.pace.drift
 
-    def _needs_whole_look(self, work: Work, resolved: Resolved) -> bool:
-        """Whether something may have to be decided that a light look cannot decide."""
+    def _depth(self, work: Work, resolved: Resolved) -> Depth:
+        """How deep to look: whole, if something may have to be decided that a light look cannot decide."""
         memory, recollection, desired = work.memory, work.recollection, resolved.desired
         applied = memory.applied
-        if applied is None or memory.write_id is not None or recollection.drift:
-            return True
-        if applied.hash != desired.hash or applied.secrets != dict(desired.secrets):
-            return True
-        if work.reapply not in {"", applied.reapply} or work.status.observed_generation != work.resource.generation:
-            return True
-        if work.resource.annotations.get(REFRESH_ANNOTATION) != recollection.refresh:
-            return True
-        return recollection.whole_at is None or self.clock.now() - recollection.whole_at >= self.pace.drift
+        if applied is None or memory.write_id is not None:
+            return Depth(whole=True, urgency=Urgency.WRITE, fresh=True)
+        changed = applied.hash != desired.hash or applied.secrets != dict(desired.secrets)
+        asked = work.reapply not in {"", applied.reapply}
+        if changed or asked or work.status.observed_generation != work.resource.generation:
+            return Depth(whole=True, urgency=Urgency.WRITE)
+        if self.sweeps.has_moved(work.uid):
+            return Depth(whole=True, urgency=Urgency.ROLLOUT, fresh=True)
+        if recollection.drift or work.resource.annotations.get(REFRESH_ANNOTATION) != recollection.refresh:
+            return Depth(whole=True, urgency=Urgency.ROLLOUT, fresh=True)
+        due_in = self.sweeps.due_in(work.uid)
+        if due_in is None:
+            return Depth(whole=self._is_old(recollection.whole_at), urgency=Urgency.ROLLOUT)
+        return Depth(whole=due_in <= 0, urgency=Urgency.ROUTINE)
+
+    def _is_old(self, whole_at: float | None) -> bool:
+        return whole_at is None or self.clock.now() - whole_at >= self.pace.drift
 
     def _around(self, work: Work, resolved: Resolved, sight: Sight) -> Circumstances:
         resource, rivalry, lapsed_at = work.resource, work.recollection.rivalry, work.recollection.lapsed_at

@@ -10,7 +10,7 @@ import structlog
 from inference_operator.api.status import InferenceEndpointStatus, Operation
 from inference_operator.core.findings import Findings
 from inference_operator.core.memory import Memory
-from inference_operator.core.model import FieldPath
+from inference_operator.core.model import FieldPath, Resource
 from inference_operator.core.port import Cluster, Driver, PassObserver, ResourceGone, StatusConflict
 from inference_operator.core.report import Subject, View, dump, newly_settled, notices, report
 from inference_operator.reconcile.work import Clock, Work
@@ -27,8 +27,8 @@ class Publisher:
     clock: Clock
     observer: PassObserver
 
-    async def publish(self, work: Work, memory: Memory, findings: Findings | None, view: View) -> None:
-        """Store the outcome of a pass.
+    async def publish(self, work: Work, memory: Memory, findings: Findings | None, view: View) -> Resource:
+        """Store the outcome of a pass; returns the object as it is now.
 
         Raises:
             StatusConflict: The object changed since it was read; decide again.
@@ -39,13 +39,14 @@ class Publisher:
         self.observer.reported(work.resource, status, view.observed)
         document = dump(status)
         if document == work.resource.status:
-            return
+            return work.resource
         stored = await self.cluster.write_status(work.resource, document)
         if (result := newly_settled(work.reported, status)) is not None:
             log.info("an update has taken effect", result=result, version=status.version)
             self.observer.settled(provider=str(work.resource.spec.get("provider")), result=result)
         for notice in notices(work.reported, status):
             self.cluster.event(stored, warning=notice.warning, reason=notice.reason, message=notice.message)
+        return stored
 
     async def publish_intent(self, work: Work, intent: Memory, findings: Findings, view: View) -> Work:
         """Store the intent of a write, and return the object as the API server has it now.
@@ -71,7 +72,7 @@ class Publisher:
         """
         while True:
             try:
-                return await self.publish(work, memory, findings, view)
+                await self.publish(work, memory, findings, view)
             except StatusConflict:
                 current = await self.cluster.read(work.resource)
                 if current is None:
@@ -79,7 +80,9 @@ class Publisher:
                 work = work.stored(current)
                 if work.status.operation is None or work.status.operation.id != operation.id:
                     log.info("another process has settled the update; its word stands")
-                    return None
+                    return
+            else:
+                return
 
     def _report(self, work: Work, memory: Memory, findings: Findings | None, view: View) -> InferenceEndpointStatus:
         spec = work.resource.spec

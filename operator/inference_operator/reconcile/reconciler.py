@@ -15,7 +15,7 @@ from inference_operator.api.names import REFRESH_ANNOTATION
 from inference_operator.core import findings as found
 from inference_operator.core.findings import Finding, Findings, Progress, Standing
 from inference_operator.core.memory import Memory, rfc3339
-from inference_operator.core.model import Resource, State
+from inference_operator.core.model import Resource, State, Urgency
 from inference_operator.core.plan import Hold, LookDeeper, Nothing, OnlyReport, Pause, Plan, Refuse, Send, Wait
 from inference_operator.core.port import (
     Authority,
@@ -34,15 +34,18 @@ from inference_operator.core.situation import LASTING, Inputs, Recollection, Ref
 from inference_operator.core.write import Committed
 from inference_operator.errors import CapacityUnavailable, EndpointError, InvalidSpec, SecretMissing, Unavailable
 from inference_operator.reconcile.bind import Binder
-from inference_operator.reconcile.look import Lookout
+from inference_operator.reconcile.look import Depth, Lookout
 from inference_operator.reconcile.publish import Publisher
 from inference_operator.reconcile.resolve import Declared, Resolved, declared, is_suspended, render, resolve
 from inference_operator.reconcile.send import STALE_CRD, Answered, Pruned, Refused, Sender, Unstored, Withdrawn
-from inference_operator.reconcile.work import Clock, Options, Result, Sight, Work
+from inference_operator.reconcile.sweeps import Sweeps
+from inference_operator.reconcile.work import Clock, Options, Rest, Result, Sight, Work
 
 log = structlog.get_logger(__name__)
 
 AT_ONCE = 0.0
+AFTER_A_WRITE = Depth(whole=True, urgency=Urgency.WRITE, fresh=True)
+WHETHER_BUSY = Depth(whole=False, urgency=Urgency.ROLLOUT, fresh=True)
 
 
 class Reconciler:
@@ -57,6 +60,7 @@ class Reconciler:
         connector: Connector,
         authority: Authority,
         rollouts: Rollouts,
+        sweeps: Sweeps,
         pace: Pace,
         options: Options,
         clock: Clock,
@@ -68,11 +72,12 @@ class Reconciler:
         self._drivers = drivers
         self._connector = connector
         self._rollouts = rollouts
+        self._sweeps = sweeps
         self._options = options
         self._pace = pace
         self._clock = clock
         self._observer = observer
-        self._lookout = Lookout(cluster, authority, rollouts, pace, options, clock)
+        self._lookout = Lookout(cluster, authority, rollouts, sweeps, pace, options, clock)
         self._binder = Binder(cluster)
         self._publisher = Publisher(cluster, drivers, clock, observer)
         self._sender = Sender(cluster, self._lookout, self._publisher, authority, rollouts, pace, clock, observer)
@@ -100,10 +105,21 @@ class Reconciler:
             if self._cluster.current(uid) is not None:
                 self._recollections[uid] = result.recollection
             self._observer.passed(result=result.name, seconds=self._clock.now() - begun)
-            return result.delay
+            return self._delay_after(uid, result)
+
+    def _delay_after(self, uid: str, result: Result) -> float | None:
+        delay = result.delay
+        if result.rest is not None:
+            delay = self._sweeps.rest(uid, result.rest)
+        elif not result.vouched:
+            self._sweeps.leave(uid)
+        if delay is not None and self._options.reread_secrets:
+            return min(delay, self._pace.within_a_poll)  # Secrets that nobody watches are read at every poll
+        return delay
 
     def _forget(self, uid: str) -> None:
         self._recollections.pop(uid, None)
+        self._sweeps.leave(uid)
         self._rollouts.forget(uid)
         self._observer.gone(uid)
 
@@ -155,6 +171,8 @@ class Reconciler:
             inputs = resolved.inputs
             if (parked := self._parked(work, inputs)) is not None:
                 return await self._unseen(work, parked)
+            if (known_for := self._lookout.vouched(work, resolved)) is not None:
+                return Result("vouched", known_for, work.recollection, vouched=True)
             work, sight, decided = await self._lookout.look_and_decide(work, resolved)
             if isinstance(decided.action, Send):
                 if self._options.reread_secrets and not fresh and await self._secrets_moved(work, wanted, resolved):
@@ -176,9 +194,13 @@ class Reconciler:
 
     def _learned(self, work: Work, decided: Plan, sight: Sight) -> Work:
         """What this process remembers of a look and the decision on it."""
-        recollection = work.recollection.looked(begun=sight.begun, whole=sight.whole, drift=decided.drift)
-        if sight.whole:
-            recollection = replace(recollection, refresh=work.resource.annotations.get(REFRESH_ANNOTATION))
+        recollection, seen = work.recollection, sight.observed
+        recollection = recollection.looked(
+            seen, begun=sight.begun, whole=sight.whole, fresh=sight.fresh, drift=decided.drift
+        )
+        asked = work.resource.annotations.get(REFRESH_ANNOTATION)
+        if sight.whole and asked != recollection.refresh:
+            recollection = replace(recollection, refresh=asked)
         if isinstance(decided.action, Hold):
             recollection = replace(recollection, holds=recollection.holds + 1)
         elif decided.verdict is not None:
@@ -189,9 +211,26 @@ class Reconciler:
     async def _conclude(self, work: Work, resolved: Resolved, sight: Sight, decided: Plan) -> Result:
         work, findings = await self._bound(work, resolved, sight, decided)
         view = View(sight.observed, decided.drift, resolved.desired.unverifiable)
-        await self._publisher.publish(work, decided.memory, findings, view)
+        stored = await self._publisher.publish(work, decided.memory, findings, view)
         name = type(decided.action).__name__.lower()
-        return Result(name, self._next_look(work, decided, sight), work.recollection.calm())
+        rest = self._rest(stored, resolved, decided, sight) if findings.is_quiet else None
+        return Result(name, self._next_look(work, decided, sight), work.recollection.calm(), rest)
+
+    def _rest(self, stored: Resource, resolved: Resolved, decided: Plan, sight: Sight) -> Rest | None:
+        """What lists need to know of an endpoint at which nothing is under way; None for any other."""
+        seen, quiet = sight.observed, isinstance(decided.action, Nothing | OnlyReport)
+        if not quiet or decided.young or self._is_moving(stored.uid, sight):
+            return None
+        return Rest(
+            account=resolved.account,
+            connection=resolved.connection,
+            endpoint_id=resolved.desired.ref.endpoint_id,
+            listed=seen.listed,
+            restless=seen.restless,
+            begun=sight.begun,
+            whole=sight.whole,
+            version=stored.resource_version,
+        )
 
     async def _bound(self, work: Work, resolved: Resolved, sight: Sight, decided: Plan) -> tuple[Work, Findings]:
         """What the pass has found, once applications know where to find the endpoint."""
@@ -226,7 +265,7 @@ class Reconciler:
         """The look that usually settles a write in the same status write as its answer."""
         work, view = sent.work, View()
         try:
-            sight = await self._lookout.look(work, resolved, whole=True)
+            sight = await self._lookout.look(work, resolved, AFTER_A_WRITE, sent.acknowledged)
         except EndpointError as error:
             log.info("the look after the update failed", error=error.message)
             findings = found.of_settling(acknowledged=work.memory.operation is None)
@@ -246,7 +285,7 @@ class Reconciler:
         recollection = work.recollection.failed(resolved.inputs)
         delay, findings = self._delay(recollection, error), found.of_refusal(error)
         if await self._is_busy(work, resolved, error):
-            recollection, delay = replace(recollection, busy=True), self._pace.transition_poll
+            recollection, delay = replace(recollection, busy=True, listed=None), self._pace.transition_poll
             findings = found.of_busy(error)
         elif isinstance(error, LASTING):
             now = self._clock.now()
@@ -267,7 +306,7 @@ class Reconciler:
         if maybe and wrote_at is not None and self._clock.now() - wrote_at < self._pace.quiet:
             return True
         try:
-            sight = await self._lookout.look(work, resolved, whole=False)
+            sight = await self._lookout.look(work, resolved, WHETHER_BUSY)
         except EndpointError:
             return True
         return sight.observed.state.in_transition
@@ -299,6 +338,8 @@ class Reconciler:
             recollection = replace(recollection, missing_since=since)
             grace_left = since + self._pace.secret_grace - now
             delay = min(delay, grace_left) if grace_left > 0 else delay
+        if (shown_at := self._sweeps.shown_at(work.uid)) is not None and recollection.looked_at is not None:
+            recollection = replace(recollection, looked_at=max(recollection.looked_at, shown_at))
         last_look = self._started if recollection.looked_at is None else recollection.looked_at
         standing = Standing(
             memory=work.memory,
@@ -376,8 +417,10 @@ class Reconciler:
             case Send() | LookDeeper():
                 return AT_ONCE
             case Nothing() | OnlyReport() | Refuse():
-                moving = sight.observed.state.in_transition or self._rollouts.is_ours(work.uid)
-                return pace.spread(pace.transition_poll if moving else pace.poll, jitter)
+                return pace.spread(pace.transition_poll if self._is_moving(work.uid, sight) else pace.poll, jitter)
+
+    def _is_moving(self, uid: str, sight: Sight) -> bool:
+        return sight.observed.state.in_transition or self._rollouts.is_ours(uid)
 
     def _poll(self) -> float:
         return self._pace.spread(self._pace.poll, self._clock.jitter())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, replace
+from typing import Any
 
 import structlog
 
@@ -32,10 +33,17 @@ STALE_CRD = (
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The provider confirmed the write, or its answer was lost (then `work.memory` holds the operation open)."""
+    """The provider confirmed the write, or its answer was lost (then `work.memory` holds the operation open).
+
+    Attributes:
+        work: The pass, whose memory tells which of the two.
+        operation: The write.
+        acknowledged: What the provider's answer shows, as the look right after the write takes it over.
+    """
 
     work: Work
     operation: Operation
+    acknowledged: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +138,16 @@ class Sender:
         if self.clock.now() - started >= self.pace.claim or not self._may_still_send(work):
             return Withdrawn(work)
         for hazard in resolved.desired.warnings:
-            self.cluster.event(work.resource, warning=True, reason="WriteHazard", message=hazard)
+            if hazard not in work.recollection.warned:
+                self.cluster.event(work.resource, warning=True, reason="WriteHazard", message=hazard)
         log.info("sending an update", reason=send.reason, fields=sorted(send.effect.sent), base=send.base_version)
         return await self._update(work, resolved, operation, body)
 
     async def _update(self, work: Work, resolved: Resolved, operation: Operation, body: Json) -> Sent:
         provider, begun = resolved.declared.driver.name, self.clock.now()
+        acknowledged = None
         try:
-            await resolved.connection.update(resolved.desired.ref, body)
+            acknowledged = await resolved.connection.update(resolved.desired.ref, body)
         except Ambiguous as error:
             log.warning("the outcome of the update is not known", error=error.message)
             memory, outcome = work.memory, "ambiguous"
@@ -148,7 +158,8 @@ class Sender:
             memory, outcome = work.memory.confirmed(time=self.clock.today()), "confirmed"
         self.observer.wrote(provider=provider, outcome=outcome)
         recollection = work.recollection.sent(operation, begun=begun, now=self.clock.now())
-        return Answered(replace(work, memory=memory, recollection=recollection), operation)
+        recollection = replace(recollection, warned=resolved.desired.warnings)
+        return Answered(replace(work, memory=memory, recollection=recollection), operation, acknowledged)
 
     async def _store(self, work: Work, intent: Memory, resolved: Resolved, sight: Sight) -> Work:
         view = View(sight.observed, (), resolved.desired.unverifiable)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from inference_operator.api.names import REAPPLY_ANNOTATION
 from inference_operator.api.spec import AdoptionPolicy
@@ -13,6 +14,7 @@ from inference_operator.api.status import InferenceEndpointStatus
 from inference_operator.core.findings import TRUE
 from inference_operator.core.memory import Memory
 from inference_operator.core.model import Observed, Resource
+from inference_operator.core.port import Connection
 from inference_operator.core.situation import Recollection
 
 
@@ -120,11 +122,38 @@ class Sight:
         observed: What was seen.
         begun: When the look began, monotonic.
         whole: It carried all that a write needs.
+        fresh: All of it was read for this look; nothing that a list had confirmed was taken over.
     """
 
     observed: Observed
     begun: float
     whole: bool
+    fresh: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """An endpoint that a pass has found at rest.
+
+    Attributes:
+        account: Which key, at which provider.
+        connection: Reads the account's lists.
+        endpoint_id: Which endpoint.
+        listed: What the provider's lists show of it as of this look; None where there are none.
+        restless: Its replica counts may move all the same.
+        begun: When the look began.
+        whole: The look has shown all that a look can.
+        version: The object's resourceVersion with the status that tells of the look.
+    """
+
+    account: int
+    connection: Connection = field(repr=False)
+    endpoint_id: str
+    listed: Any = field(repr=False)
+    restless: bool
+    begun: float
+    whole: bool
+    version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +164,12 @@ class Result:
         name: One word for the metrics.
         delay: Seconds until the next look; None when only a trigger brings one.
         recollection: What this process remembers from now on.
+        rest: Set where the endpoint is at rest, so that lists may tell when to look again, instead of `delay`.
+        vouched: The pass did not look, since lists vouch for what is known.
     """
 
     name: str
     delay: float | None
     recollection: Recollection
+    rest: Rest | None = None
+    vouched: bool = False

@@ -24,7 +24,7 @@ def resource(
     name: str, status: dict[str, Any] | None = None, *, age: int = 0, namespace: str = "n", **spec: object
 ) -> Resource:
     created = NOW - timedelta(seconds=age)
-    return Resource(namespace, name, name, 1, "1", created, False, {}, {}, {"endpointId": "ep", **spec}, status or {})
+    return Resource(namespace, name, name, 1, "1", created, False, {}, {"endpointId": "ep", **spec}, status or {})
 
 
 def applied(uid: str, time: str = LONG_AGO, result: str = "Applied", **members: object) -> dict[str, Any]:

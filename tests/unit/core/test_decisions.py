@@ -225,7 +225,7 @@ def test_stored_times_only_inform(text: str, age: float) -> None:
 def resource(name: str, *, age: int = 0, namespace: str = "n", read: bool = True, **spec: object) -> Resource:
     status = {"endpointId": "ep"} if read else {}
     created = NOW - timedelta(seconds=age)
-    return Resource(namespace, name, f"uid-{name}", 1, "1", created, False, {}, {}, spec, status)
+    return Resource(namespace, name, f"uid-{name}", 1, "1", created, False, {}, spec, status)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from inference_operator.api.status import Applied, Corrections, Operation
 from inference_operator.core.compare import Difference
 from inference_operator.core.memory import Memory
+from inference_operator.core.model import Observed, Snapshot, State
 from inference_operator.core.schedule import Pace
 from inference_operator.core.situation import NEVER, Recollection, Refusal
 from inference_operator.errors import CapacityUnavailable, EndpointError, InvalidSpec
@@ -17,6 +18,7 @@ from inference_operator.errors import CapacityUnavailable, EndpointError, Invali
 PACE = Pace(poll=60, settle=60, request_timeout=30)
 OPERATION = Operation(uid="u", id="op", hash="h", generation=1, started_at="2026-01-01T00:00:00Z")
 APPLIED = Applied(uid="u", hash="h", generation=1, time="2026-01-01T00:00:00Z")
+SEEN = Observed(live=Snapshot({}), state=State.RUNNING, provider_state="RUNNING")
 DRIFT, OTHER = (Difference("a", 1, 2),), (Difference("b", 1, 2),)
 
 
@@ -64,17 +66,17 @@ def test_fewer_updates_than_were_known_are_an_older_status() -> None:
 
 def test_a_look_is_remembered_with_what_it_found() -> None:
     refusal = Refusal(InvalidSpec("x"), (), 5)
-    first = Recollection(parked=refusal, missing_since=1.0).looked(begun=10, whole=False, drift=DRIFT)
+    first = Recollection(parked=refusal, missing_since=1.0).looked(SEEN, begun=10, whole=False, fresh=True, drift=DRIFT)
     assert (first.parked, first.missing_since) == (None, None)
     assert (first.first_look_at, first.looked_at, first.whole_at) == (10, 10, None)
     assert (first.drift, first.drift_since) == (DRIFT, 10)
-    second = first.looked(begun=20, whole=True, drift=DRIFT)
+    second = first.looked(SEEN, begun=20, whole=True, fresh=True, drift=DRIFT)
     assert (second.first_look_at, second.looked_at, second.whole_at) == (10, 20, 20)
     assert (second.drift, second.drift_since) == (DRIFT, 10)
-    third = second.looked(begun=30, whole=False, drift=OTHER)
+    third = second.looked(SEEN, begun=30, whole=False, fresh=True, drift=OTHER)
     assert (third.whole_at, third.drift, third.drift_since) == (20, OTHER, 30)
-    calm = third.looked(begun=40, whole=False, drift=())
-    assert calm.looked(begun=50, whole=False, drift=DRIFT).drift_since == 50
+    calm = third.looked(SEEN, begun=40, whole=False, fresh=True, drift=())
+    assert calm.looked(SEEN, begun=50, whole=False, fresh=True, drift=DRIFT).drift_since == 50
 
 
 def test_writes_that_were_not_committed_are_counted_in_a_row_and_once_each() -> None:

@@ -19,7 +19,7 @@ APPLIED = Applied(uid="u", hash="v1:x:-", generation=1, time=TIME)
 
 
 def left(uid: str, **status: Any) -> Resource:
-    return Resource("n", uid, uid, 1, "1", NOW, False, {}, {}, {}, status)
+    return Resource("n", uid, uid, 1, "1", NOW, False, {}, {}, status)
 
 
 def reconciling(reason: str) -> dict[str, Any]:

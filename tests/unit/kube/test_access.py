@@ -137,6 +137,16 @@ async def test_proxies_of_the_environment_are_ignored(tmp_path: Path, monkeypatc
     assert len(seen) == 2
 
 
+async def test_the_proxy_of_the_kubeconfig_is_used_by_everybody(tmp_path: Path) -> None:
+    nowhere = "http://127.0.0.1:1"
+    async with recording_server() as (proxy, seen):
+        clusters = [{"name": "c", "cluster": {"server": nowhere, "proxy-url": proxy}}]
+        access = await Access.find(kubeconfig(tmp_path, nowhere, {"token": "secret"}, clusters=clusters))
+        await ask(access, nowhere)
+        await access.close()
+    assert seen == [("/client", "Bearer secret"), ("/session", "Bearer secret")]
+
+
 async def test_the_kubeconfig_is_never_written(tmp_path: Path) -> None:
     path = kubeconfig(tmp_path, "http://127.0.0.1:1", {"token": "secret"})
     before = Path(path).stat()  # noqa: ASYNC240 - a test

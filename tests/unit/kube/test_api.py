@@ -81,6 +81,7 @@ async def test_a_conditional_write_names_what_it_replaces_and_replaces_it_whole(
     assert stored == {"metadata": {"resourceVersion": "43"}}
     (request,) = seen
     assert (request.method, request.target) == ("PATCH", STATUS)
+    assert request.headers["accept"] == "application/json"
     assert request.headers["content-type"] == "application/json-patch+json"
     assert request.headers["user-agent"].startswith("inference-operator/")
     assert request.body == [
@@ -115,6 +116,27 @@ async def test_an_answer_that_does_not_come_is_not_waited_for() -> None:
             await api.create("/x", {"a": 1}, timeout_seconds=0.05)
         assert caught.value.__cause__ is None
     assert len(seen) == 1
+
+
+async def test_few_requests_of_a_group_run_at_once_and_hold_up_no_other_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_module, "AT_ONCE", 3)
+    go_on = asyncio.Event()
+    running, most = 0, 0
+
+    async def answer(request: Request) -> bytes | None:
+        nonlocal running, most
+        if request.target == STATUS:
+            running, most = running + 1, max(most, running + 1)
+            await go_on.wait()
+            running -= 1
+        return await says(200, {})(request)
+
+    async with serving(answer) as (api, seen), asyncio.TaskGroup() as group:
+        for _ in range(9):
+            group.create_task(api.get(STATUS))
+        await api.get("/apis/coordination.k8s.io/v1/namespaces/x/leases/y", timeout_seconds=5)
+        go_on.set()
+    assert (most, len(seen)) == (3, 10)
 
 
 async def test_a_server_that_is_not_there() -> None:

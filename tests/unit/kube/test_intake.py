@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 
 from inference_operator.api import names
 from inference_operator.core.model import Resource
+from inference_operator.errors import Unavailable
 from inference_operator.kube.intake import Intake, trigger_of
 from inference_operator.kube.queue import Trigger, WorkQueue
 from inference_operator.kube.resources import parse
@@ -25,7 +27,6 @@ KNOWN = Resource(
     created_at=datetime(2026, 1, 1, tzinfo=UTC),
     deleting=False,
     annotations={"other": "x"},
-    labels={},
     spec={"provider": "friendli"},
     status={"observedGeneration": 3},
 )
@@ -46,7 +47,6 @@ KNOWN = Resource(
         (replace(KNOWN, deleting=True), {"deleting": True}, None),
         (KNOWN, {"status": {"observedGeneration": 3, "state": "Running"}}, None),
         (KNOWN, {"status": {}}, None),
-        (KNOWN, {"labels": {"team": "b"}}, None),
         (KNOWN, {"annotations": {"other": "y"}}, None),
         (KNOWN, {"annotations": {names.REFRESH_ANNOTATION: "now"}}, Trigger.SPEC),
         (KNOWN, {"annotations": {names.REAPPLY_ANNOTATION: "1"}}, Trigger.SPEC),
@@ -88,10 +88,11 @@ class World:
         self.secrets = Secrets(
             MemoryApi(), keep_seconds=600, referenced=lambda key: bool(self.store.dependents(key)), clock=now
         )
-        self.intake = Intake(self.store, self.secrets, self)  # type: ignore[arg-type] # only `add` of a queue is used
+        # Only `add` of a queue is used.
+        self.intake = Intake(self.store, self.secrets, self, poll_seconds=60)  # type: ignore[arg-type]
 
-    def add(self, key: str, trigger: Trigger) -> None:
-        self.asked.append((key, trigger.name))
+    def add(self, key: str, trigger: Trigger, after: float = 0) -> None:
+        self.asked.append((key, f"{trigger.name} after {after}" if after else trigger.name))
 
     def taken(self) -> list[tuple[str, str]]:
         """What was asked for since the last call."""
@@ -144,26 +145,57 @@ async def test_events_of_secrets() -> None:
     assert world.secrets._known.keys() == set()
 
 
+async def test_a_status_of_somebody_else_asks_for_a_pass_a_poll_later() -> None:
+    world = World()
+    world.intake.take_resource("ADDED", document("u1"))
+    ours, theirs = document("u1", 11), document("u1", 12)
+    ours["status"]["state"], theirs["status"]["state"] = "Running", "Sleeping"
+    world.store.put(parse(ours))
+    world.taken()
+    world.intake.take_resource("MODIFIED", ours)
+    assert world.taken() == []
+    world.intake.take_resource("MODIFIED", theirs)
+    assert world.taken() == [("u1", "POLL after 60")]
+
+
+async def listing(*found: str | dict[str, Any], breaks_off: bool = False) -> AsyncIterator[Resource]:
+    """A list of the API server, of uids or whole objects."""
+    for each in found:
+        yield parse(document(each) if isinstance(each, str) else each)
+    if breaks_off:
+        raise Unavailable("the API server is away")
+
+
 async def test_lists() -> None:
     world = World()
-    world.intake.take_list([parse(document("u1")), parse(document("u2"))], asked_at=now())
+    await world.intake.take_list(listing("u1", "u2"), asked_at=now())
     assert world.taken() == [("u1", "POLL"), ("u2", "POLL")]
     asked_at = now()
     world.intake.take_resource("ADDED", document("u3"))
     world.taken()
-    listed = [parse(document("u2", 12, generation=2))]
-    world.intake.take_list(listed, asked_at=asked_at)
+    changed = document("u2", 12, generation=2)
+    await world.intake.take_list(listing(changed), asked_at=asked_at)
     assert world.taken() == [("u1", "DELETION"), ("u2", "POLL"), ("u2", "SPEC"), ("u3", "POLL")]
     assert len(world.store) == 2
-    world.intake.take_list([*listed, parse(document("u3"))], asked_at=now())
+    await world.intake.take_list(listing(changed, "u3"), asked_at=now())
     assert world.taken() == []
+
+
+async def test_a_list_that_breaks_off_removes_nothing() -> None:
+    world = World()
+    await world.intake.take_list(listing("u1", "u2"), asked_at=now())
+    world.taken()
+    with pytest.raises(Unavailable):
+        await world.intake.take_list(listing("u3", breaks_off=True), asked_at=now())
+    assert world.taken() == [("u3", "POLL")]
+    assert len(world.store) == 3
 
 
 def test_a_real_queue_fits() -> None:
     async def scenario() -> int:
         world = World()
         queue: WorkQueue[str] = WorkQueue(workers=1, on_error=lambda *_: None)
-        Intake(world.store, world.secrets, queue).take_resource("ADDED", document())
+        Intake(world.store, world.secrets, queue, poll_seconds=60).take_resource("ADDED", document())
         return queue.depth
 
     assert in_virtual_time(scenario()) == 1

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from inference_operator.api.names import REFRESH_ANNOTATION
 from inference_operator.core.model import Resource
 from inference_operator.kube.resources import is_newer, parse
 from inference_operator.kube.store import Store, referenced_secrets
@@ -34,7 +36,6 @@ def resource(
             created_at=datetime(2026, 1, 1, tzinfo=UTC),
             deleting=False,
             annotations={},
-            labels={},
             spec=spec | ({"endpointId": endpoint} if endpoint else {}),
             status={},
         ),
@@ -211,19 +212,34 @@ def test_a_document_becomes_a_resource() -> None:
         created_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
         deleting=False,
         annotations={},
-        labels={},
         spec={"provider": "friendli"},
         status={},
     )
     document["metadata"] |= {  # type: ignore[operator] # a dict, seen as an object
         "deletionTimestamp": "2026-01-02T03:04:06Z",
-        "annotations": {"a": "b"},
+        "annotations": {REFRESH_ANNOTATION: "b", "kubectl.kubernetes.io/last-applied-configuration": "{}"},
         "labels": {"c": "d"},
+        "managedFields": [{"manager": "kubectl"}],
     }
     marked = parse(document | {"status": {"state": "Running"}})
-    assert marked == replace(
-        plain, deleting=True, annotations={"a": "b"}, labels={"c": "d"}, status={"state": "Running"}
-    )
+    assert marked == replace(plain, deleting=True, annotations={REFRESH_ANNOTATION: "b"}, status={"state": "Running"})
+
+
+def test_what_many_resources_say_is_kept_once() -> None:
+    def listed(uid: str) -> Resource:
+        text = json.dumps({"conditions": [{"type": "Ready", "message": "The endpoint serves."}], "count": 2, "x": None})
+        return replace(resource(uid, 1), status=json.loads(text))
+
+    kept = store()
+    for uid in ("u1", "u2"):
+        kept.put(listed(uid))
+    one, other = (kept.get(uid) for uid in ("u1", "u2"))
+    assert one is not None
+    assert other is not None
+    assert one == listed("u1")
+    ours, theirs = one.status["conditions"][0], other.status["conditions"][0]
+    assert ours["message"] is theirs["message"]
+    assert next(iter(ours)) is next(iter(theirs))
 
 
 def test_all_resources_are_given_once_and_as_they_are_now() -> None:

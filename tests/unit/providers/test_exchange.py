@@ -1,4 +1,5 @@
 import asyncio
+import base64
 import contextlib
 import gzip
 import shutil
@@ -12,7 +13,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from yarl import URL
 
+from inference_operator import __version__
 from inference_operator.providers import exchange as exchange_module
 from inference_operator.providers.answers import Answer, NoAnswer
 from inference_operator.providers.exchange import Exchange, _close_hard, _Progress, trust
@@ -236,6 +239,89 @@ async def test_connections_that_nobody_uses_are_closed(monkeypatch: pytest.Monke
         await exchange.close()
 
 
+async def test_a_connection_that_the_server_has_closed_meanwhile_is_not_used() -> None:
+    """A write on it would have an unknown outcome."""
+
+    async def answer_and_close(connection: Connection, _: bytes) -> None:
+        await connection.send(http(200, b"{}"))
+        connection.close()
+
+    async with listening() as peer:
+        peer.answering = answer_and_close
+        exchange = Exchange(peer.origin, timeout=10, tls=trust(None), proxy_url=None)
+        for count in range(1, 4):
+            assert await exchange.run("PUT", "/", headers=HEADERS, content=b"{}") == Answer(200, b"{}")
+            await asyncio.sleep(0.05)
+            assert (len(peer.requests), peer.connections) == (count, count)
+        await exchange.close()
+
+
+# ── what goes over the wire ───────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        ("http://127.0.0.1", "127.0.0.1"),
+        ("http://LocalHost", "localhost"),
+    ],
+)
+async def test_a_request_is_these_bytes(origin: str, host: str) -> None:
+    async with listening() as peer:
+        peer.answer(http(200, b"{}"))
+        port = peer.origin.rpartition(":")[2]
+        exchange = Exchange(f"{origin}:{port}", timeout=10, tls=trust(None), proxy_url=None)
+        params = {"cursor": "a/b?c&d=\N{LATIN SMALL LETTER E WITH ACUTE} +~*", "limit": "100", "empty": ""}
+        await exchange.run("GET", "/a-b_c.9", headers={"X-Team": "t 1"}, params=params)
+        await exchange.run("GET", "/a", headers=HEADERS, params={})
+        await exchange.run("POST", "/a", headers=HEADERS, content=b'{"a":1}')
+        await exchange.close()
+    usual = [
+        f"Host: {host}:{port}",
+        "Connection: keep-alive",
+        "Accept: application/json",
+        "Accept-Encoding: identity",
+        f"User-Agent: inference-operator/{__version__}",
+    ]
+    key = f"Authorization: {HEADERS['Authorization']}"
+    assert [request.decode().split("\r\n") for request in peer.requests] == [
+        ["GET /a-b_c.9?cursor=a%2Fb%3Fc%26d%3D%C3%A9+%2B~%2A&limit=100&empty= HTTP/1.1", *usual, "X-Team: t 1", "", ""],
+        ["GET /a HTTP/1.1", *usual, key, "", ""],
+        ["POST /a HTTP/1.1", *usual, key, "Content-Length: 7", "", '{"a":1}'],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        ("https://API.Provider.example", "api.provider.example"),
+        ("https://api.provider.example:443", "api.provider.example"),
+        ("https://api.provider.example:444", "api.provider.example:444"),
+        ("https://b\N{LATIN SMALL LETTER U WITH DIAERESIS}cher.example", "xn--bcher-kva.example"),
+        ("http://[::1]:9001", "[::1]:9001"),
+        ("http://localhost", "localhost"),
+    ],
+)
+def test_the_host_header_names_the_port_only_where_it_is_not_the_usual_one(origin: str, host: str) -> None:
+    assert exchange_module._host(URL(origin)) == host
+
+
+@pytest.mark.parametrize(
+    ("user", "credentials"),
+    [("", None), ("u:p@", "u:p"), ("u%40x:p%2Fw@", "u@x:p/w"), ("u@", "u:"), (":p@", ":p")],
+)
+async def test_a_proxy_is_given_the_password_of_its_address_and_nothing_else(
+    user: str, credentials: str | None
+) -> None:
+    async with listening() as proxy:
+        proxy.answer(http(407))
+        await get("https://api.provider.example:444", None, proxy.origin.replace("//", f"//{user}") + "/ignored")
+    head = ["CONNECT api.provider.example:444 HTTP/1.1", "Host: api.provider.example:444", "Accept: */*"]
+    if credentials is not None:
+        head.append(f"Proxy-Authorization: Basic {base64.b64encode(credentials.encode()).decode()}")
+    assert proxy.requests[0].decode().split("\r\n") == [*head, "", ""]
+
+
 # ── a process that was frozen ─────────────────────────────────────────────────────────────────────────
 
 
@@ -262,6 +348,24 @@ async def test_what_goes_on_after_its_time_is_not_carried_out(moment: str, monke
         assert isinstance(result, NoAnswer)
         assert result.sent is (moment == "send_request_headers.complete")
         assert peer.requests == []  # of which the peer takes only whole ones
+
+
+async def test_what_is_still_connecting_when_everything_is_closed_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    follow = _Progress.__call__
+
+    async def close(progress: _Progress, event: str, info: Mapping[str, Any]) -> None:
+        await follow(progress, event, info)
+        if event.endswith("connect_tcp.complete"):
+            await exchange.close()
+
+    monkeypatch.setattr(_Progress, "__call__", close)
+    async with listening() as peer:
+        peer.answer(http(200, b"{}"))
+        exchange = Exchange(peer.origin, timeout=10, tls=trust(None), proxy_url=None)
+        result = await exchange.run("PUT", "/", headers=HEADERS, content=b"{}")
+        assert result == NoAnswer("the process is ending", sent=False)
+        await peer.ended.wait()
+        assert peer.requests == []
 
 
 async def test_no_failure_is_told_in_the_words_of_the_http_library() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from inference_operator.core.credentials import credentials_from
+from inference_operator.core.model import Urgency
 from inference_operator.errors import (
     Ambiguous,
     CapacityUnavailable,
@@ -559,6 +560,19 @@ async def test_too_many_calls_without_a_time_silence_the_key_for_a_moment(channe
     assert await read(channel) == {"a": 1}
 
 
+async def test_the_429s_that_answer_one_burst_halve_the_rate_of_the_key_once(transport: Transport, peer: Peer) -> None:
+    channel = channel_of(transport, peer.origin)
+    assert transport.rates() == {"friendli": 1000}
+    peer.answer(http(429))
+    failures = await asyncio.gather(*(read(channel) for _ in range(20)), return_exceptions=True)
+    assert {type(each) for each in failures} == {Throttled}
+    assert transport.rates() == {"friendli": 500}
+    with pytest.raises(Throttled):
+        await read(channel)  # which sits out the moment that the first ones cost
+    assert len(peer.requests) == 21
+    assert transport.rates() == {"friendli": 250}
+
+
 async def test_a_refinement_can_tell_throttling_too(transport: Transport, peer: Peer) -> None:
     def too_fast(status: int, document: Any) -> EndpointError | None:  # noqa: ARG001 - the signature of a refinement
         return Throttled("slow down")
@@ -603,6 +617,27 @@ async def test_a_write_whose_process_was_frozen_since_the_reservation_is_not_sen
     with pytest.raises(Unavailable):  # and not Ambiguous: nothing has left
         await write(channel)
     assert peer.requests == []
+
+
+# ── urgency ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_the_most_urgent_of_the_calls_that_wait_for_the_budget_goes_out_first(peer: Peer, calls: Calls) -> None:
+    async with closing(Transport(TransportSettings(10, calls_per_second=20, calls_burst=1), calls)) as transport:
+        channel = channel_of(transport, peer.origin)
+        peer.answer(http(200, GOOD))
+        await read(channel)
+        async with asyncio.TaskGroup() as waiting:
+            waiting.create_task(channel.read("drift", "/drift", urgency=Urgency.ROUTINE))
+            waiting.create_task(channel.read("rollout", "/rollout"))
+            waiting.create_task(write(channel))
+            waiting.create_task(channel.read("before", "/before", urgency=Urgency.WRITE))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert transport.waiting() == {"friendli": 4}
+        assert transport.waiting() == {"friendli": 0}
+    paths = [request.split()[1].decode() for request in peer.requests]
+    assert paths == ["/endpoint/a", "/endpoint/a", "/before", "/rollout", "/drift"]
 
 
 # ── what users and administrators write ───────────────────────────────────────────────────────────────

@@ -272,7 +272,8 @@ def late_outcome_written_over_whatever_is_there(patch: pytest.MonkeyPatch) -> No
     async def publish(self: Publisher, work: Work, _: Any, *given: Any) -> None:
         while True:
             try:
-                return await self.publish(work, *given)
+                await self.publish(work, *given)
+                break
             except StatusConflict:
                 work = work.stored(await self.cluster.read(work.resource))  # type: ignore[arg-type] # it never goes here
 

@@ -11,20 +11,23 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pydantic import ValidationError
 
-from inference_operator.core.model import History, Version
+from inference_operator.core.model import History, Urgency, Version
+from inference_operator.core.port import Page
 from inference_operator.errors import Ambiguous, CapacityUnavailable, EndpointError, Unavailable
 from inference_operator.providers.friendli.translate import NAME, snapshot
-from inference_operator.providers.friendli.wire import Spec, Status, VersionPage, WireModel
+from inference_operator.providers.friendli.wire import Spec, Status, StatusPage, VersionPage, WireModel
 from inference_operator.providers.transport import segment
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from inference_operator.core.model import Json
     from inference_operator.providers.transport import Channel
 
 ENDPOINTS: Final = "/dedicated/beta/endpoint"
 
 PAGE_SIZE: Final = 100
-"""Versions of one page; the API allows 1 to 100."""
+"""Versions, or statuses, of one page; the API allows 1 to 100."""
 
 MAX_PAGES: Final = 200
 """Pages after which a history is taken for endless."""
@@ -45,22 +48,34 @@ class FriendliClient:
 
     channel: Channel
 
-    async def get_spec(self, endpoint_id: str) -> Spec:
+    async def get_spec(self, endpoint_id: str, urgency: Urgency = Urgency.ROLLOUT) -> Spec:
         """The configuration, with replica counts."""
-        document = await self.channel.read("get_spec", _path(endpoint_id))
+        document = await self.channel.read("get_spec", _path(endpoint_id), urgency=urgency)
         return _clean("get_spec", Spec, document)
 
-    async def get_status(self, endpoint_id: str) -> Status:
+    async def get_status(self, endpoint_id: str, urgency: Urgency = Urgency.ROLLOUT) -> Status:
         """What the endpoint does."""
-        document = await self.channel.read("get_status", _path(endpoint_id, "status"))
+        document = await self.channel.read("get_status", _path(endpoint_id, "status"), urgency=urgency)
         return _clean("get_status", Status, document)
 
-    async def get_history(self, endpoint_id: str, base: int | None) -> History:
+    async def get_statuses(self, cursor: str | None, wanted: Container[str]) -> Page:
+        """What the endpoints of the whole team do, a page of them at a time.
+
+        An entry that cannot be read equals no status.
+        """
+        params = {"limit": str(PAGE_SIZE)} | ({"cursor": cursor} if cursor else {})
+        document = await self.channel.read("get_statuses", ENDPOINTS, params=params, urgency=Urgency.ROUTINE)
+        page = _clean("get_statuses", StatusPage, document)
+        entries = {each: _read(Status, status) for each, status in page.data.items() if each in wanted}
+        return Page(entries, page.next_cursor or None)
+
+    async def get_history(self, endpoint_id: str, base: int | None, urgency: Urgency = Urgency.ROLLOUT) -> History:
         """The version history: the numeric maximum of all pages, bodies only from the base on.
 
         Args:
             endpoint_id: The endpoint.
             base: The lowest version whose body is wanted; None: only that of the newest.
+            urgency: Which other calls these go before.
 
         Raises:
             Unavailable: A page failed, came again or was none; a part of a history proves nothing.
@@ -68,7 +83,7 @@ class FriendliClient:
         bodies: dict[int, Any] = {}
         newest, cursor, cursors = -1, None, set[str]()
         while True:
-            page = await self._get_page(endpoint_id, cursor)
+            page = await self._get_page(endpoint_id, cursor, urgency)
             found = {int(number): body for number, body in page.data.items()}
             newest = max(newest, *found, -1)
             bodies |= {number: body for number, body in found.items() if number >= (newest if base is None else base)}
@@ -81,9 +96,10 @@ class FriendliClient:
         wanted = sorted(number for number in bodies if base is not None or number == newest)
         return History(newest, tuple(_version(number, bodies[number]) for number in wanted))
 
-    async def _get_page(self, endpoint_id: str, cursor: str | None) -> VersionPage:
+    async def _get_page(self, endpoint_id: str, cursor: str | None, urgency: Urgency) -> VersionPage:
         params = {"limit": str(PAGE_SIZE)} | ({"cursor": cursor} if cursor else {})
-        document = await self.channel.read("get_history", _path(endpoint_id, "version"), params=params)
+        path = _path(endpoint_id, "version")
+        document = await self.channel.read("get_history", path, params=params, urgency=urgency)
         return _clean("get_history", VersionPage, document)
 
     async def update(self, endpoint_id: str, body: Json) -> Spec:

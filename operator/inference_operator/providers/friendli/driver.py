@@ -12,7 +12,7 @@ from inference_operator.providers.friendli.client import FriendliClient, refine
 from inference_operator.providers.friendli.options import RULES, FriendliOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
     from inference_operator.api.base import ApiModel
     from inference_operator.api.spec import InferenceEndpointSpec
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
         Look,
         Observed,
         SecretValues,
-        Snapshot,
     )
-    from inference_operator.core.port import Rule
+    from inference_operator.core.port import Page, Rule
+    from inference_operator.providers.friendli.wire import Spec, Status
     from inference_operator.providers.transport import Transport
 
 TEAM_HEADER = "X-Friendli-Team"
@@ -47,25 +47,34 @@ class FriendliConnection:
         await self.client.channel.reserve_write()
 
     async def observe(self, ref: EndpointRef, look: Look) -> Observed:
-        """Read configuration, state and, if asked for, history at once; raises as the port says.
+        """Read what of configuration, state and history is asked for and not known, at once; raises as the port says.
 
         All reads are waited for, and the first of them in this order names the error: which one answers
         first must not show in status.
         """
         spec, status, history = await asyncio.gather(
-            self.client.get_spec(ref.endpoint_id),
-            self.client.get_status(ref.endpoint_id),
-            self._history(ref, look),
-            return_exceptions=True,
+            self._spec(ref, look), self._status(ref, look), self._history(ref, look), return_exceptions=True
         )
         return translate.observed(_sound(spec), _sound(status), _sound(history))
 
-    async def _history(self, ref: EndpointRef, look: Look) -> History | None:
-        return await self.client.get_history(ref.endpoint_id, look.base) if look.history else None
+    async def _spec(self, ref: EndpointRef, look: Look) -> Spec:
+        known: Spec | None = look.document
+        return known or await self.client.get_spec(ref.endpoint_id, look.urgency)
 
-    async def update(self, ref: EndpointRef, body: Json) -> Snapshot | None:
+    async def _status(self, ref: EndpointRef, look: Look) -> Status:
+        known: Status | None = look.listed
+        return known or await self.client.get_status(ref.endpoint_id, look.urgency)
+
+    async def _history(self, ref: EndpointRef, look: Look) -> History | None:
+        return await self.client.get_history(ref.endpoint_id, look.base, look.urgency) if look.history else None
+
+    async def page(self, cursor: str | None, wanted: Container[str]) -> Page:
+        """A hundred statuses; raises as the port says."""
+        return await self.client.get_statuses(cursor, wanted)
+
+    async def update(self, ref: EndpointRef, body: Json) -> Spec:
         """Send one update, which makes one version; raises as the port says."""
-        return translate.snapshot(await self.client.update(ref.endpoint_id, body))
+        return await self.client.update(ref.endpoint_id, body)
 
 
 def _sound(result: Result | BaseException) -> Result:

@@ -103,6 +103,9 @@ STATES: Mapping[str, State] = MappingProxyType(
 )
 """`status` of an endpoint; any other word, `UNKNOWN` among them, is unknown."""
 
+WITHOUT_REPLICAS = frozenset({State.SLEEPING, State.STOPPED, State.FAILED})
+"""States in which no replica comes or goes before the state changes."""
+
 CURES: Mapping[str, str] = MappingProxyType(
     {
         "WORKLOAD_INIT_UNKNOWN_ERROR": "Friendli does not say why; restart the endpoint there, or ask its support.",
@@ -256,14 +259,17 @@ def agrees(path: FieldPath, wanted: Json, seen: Json) -> bool:
 def observed(spec: Spec, status: Status, history: History | None) -> Observed:
     """One look in neutral words."""
     words = [status.status, status.phase, status.error_code]
+    state = STATES.get(status.status, State.UNKNOWN)
     return Observed(
         live=snapshot(spec),
-        state=STATES.get(status.status, State.UNKNOWN),
+        state=state,
         provider_state="/".join(word for word in words if word),
         minimum=spec.autoscaling_min,
         failure=_failure(status),
         replicas=Replicas(spec.curr_replica_cnt, spec.desired_replica_cnt, spec.updated_replica_cnt),
         gpu=_line(f"{spec.gpu_type} x{spec.num_gpu}"),
+        listed=status,
+        restless=state not in WITHOUT_REPLICAS and spec.autoscaling_min != spec.autoscaling_max,
         history=history,
         document=spec,
     )

@@ -18,6 +18,9 @@ from inference_operator.api.spec import INT32_MAX
 MAX_CURSOR = 4096
 """Characters of a cursor; it travels in a URL."""
 
+MAX_TIME = 64
+"""Characters of a time."""
+
 WORD = re.compile(r"[A-Za-z0-9_]{1,64}", re.ASCII)
 
 UNKNOWN = "UNKNOWN"
@@ -64,12 +67,27 @@ class Spec(WireModel):
     updated_replica_cnt: Number | None = None
 
 
+def _text(shown: Any) -> str | None:
+    return None if shown is None else str(shown)[:MAX_TIME]
+
+
 class Status(WireModel):
-    """What an endpoint does. Its times are not read: nothing rests on a provider's clock."""
+    """What an endpoint does.
+
+    Nothing rests on a provider's clock: `updated_at` only tells that something was changed, by being another one.
+    """
 
     status: Word
     phase: Word | None = None
     error_code: Word | None = None
+    updated_at: Annotated[str | None, BeforeValidator(_text)] = None
+
+
+class StatusPage(WireModel):
+    """A page of the statuses of all endpoints, by id; each is read only where it is wanted."""
+
+    data: dict[str, Any]
+    next_cursor: Annotated[str, Field(max_length=MAX_CURSOR)] | None = None
 
 
 class VersionPage(WireModel):

@@ -16,6 +16,7 @@ from inference_operator.core.model import Failure, FieldPath, Json, State
 from inference_operator.errors import EndpointError, NotFound
 
 OBSERVE = "observe"
+LIST = "list"
 UPDATE = "update"
 
 
@@ -80,6 +81,11 @@ class MemoryEndpoint:
     lagging: int = 0
     rolling: int = 0
 
+    def glance(self) -> Reading:
+        """Show the endpoint as its next look would."""
+        visible = self.visible if self.lagging else len(self.versions)
+        return Reading(tuple(self.versions[:visible]), self.word, self.failure, self.rolling > 0)
+
     def look(self) -> Reading:
         """Show the endpoint, and be one look further on."""
         if self.lagging:
@@ -99,6 +105,7 @@ class MemoryAccount:
         lag: Looks after a change that still show the state before it.
         rollout: Looks after a change that show a rollout.
         clamp: The greatest number that is kept for a field, whatever is asked.
+        lists: How many endpoints one page of its list shows; 0 for an account that has no list.
         faults: What goes wrong, by operation and number of the call, counted from 1.
         calls: Every call in order.
         endpoints: Endpoints by id.
@@ -107,6 +114,7 @@ class MemoryAccount:
     lag: int = 0
     rollout: int = 0
     clamp: dict[FieldPath, int] = field(default_factory=dict)
+    lists: int = 0
     faults: dict[tuple[str, int], Fault] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     endpoints: dict[str, MemoryEndpoint] = field(default_factory=dict)
@@ -128,6 +136,18 @@ class MemoryAccount:
         if fault := self._count(Call(OBSERVE, endpoint_id)):
             raise fault.error
         return self._endpoint(endpoint_id).look()
+
+    def page(self, first: int) -> tuple[Mapping[str, Reading], int | None]:
+        """Show the endpoints from the `first` on, as many as one page holds, and tell where the next page begins.
+
+        Raises:
+            EndpointError: The fault that is set for this call.
+        """
+        if fault := self._count(Call(LIST, "")):
+            raise fault.error
+        ids = list(self.endpoints)
+        after = first + self.lists
+        return {each: self.endpoints[each].glance() for each in ids[first:after]}, after if after < len(ids) else None
 
     def update(self, endpoint_id: str, values: Mapping[FieldPath, Json], comment: str) -> Mapping[FieldPath, Json]:
         """Lay values over the newest version, which makes a new one, whether anything changes or not.

@@ -6,8 +6,8 @@ version, as the most demanding provider does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from inference_operator.api.base import ApiModel
@@ -29,7 +29,7 @@ from inference_operator.core.model import (
     State,
     Version,
 )
-from inference_operator.core.port import Capabilities, Rule
+from inference_operator.core.port import Capabilities, Page, Rule
 from inference_operator.errors import InvalidSpec
 from inference_operator.providers.memory.account import MemoryAccount, Reading
 from inference_operator.providers.memory.options import RULES, MemoryOptions
@@ -56,16 +56,31 @@ class MemoryConnection:
             NotFound: There is no such endpoint.
             EndpointError: The fault that is set for this call.
         """
-        return _observed(self.account.observe(ref.endpoint_id), look)
+        reading = self.account.observe(ref.endpoint_id)
+        if look.listed is not None:
+            _, word, failure, rolling = look.listed
+            reading = replace(reading, word=word, failure=failure, rolling=rolling)
+        seen = _observed(reading, look)
+        return replace(seen, listed=look.listed or _listed(reading)) if self.account.lists else seen
 
-    async def update(self, ref: EndpointRef, body: Json) -> Snapshot | None:
+    async def page(self, cursor: str | None, wanted: Container[str]) -> Page:
+        """Read a page of the list.
+
+        Raises:
+            EndpointError: The fault that is set for this call.
+        """
+        readings, following = self.account.page(int(cursor or 0))
+        entries = {each: _listed(reading) for each, reading in readings.items() if each in wanted}
+        return Page(entries, None if following is None else str(following))
+
+    async def update(self, ref: EndpointRef, body: Json) -> None:
         """Make a version.
 
         Raises:
             NotFound: There is no such endpoint.
             EndpointError: The fault that is set for this call.
         """
-        return _snapshot(self.account.update(ref.endpoint_id, body["values"], body["comment"]))
+        self.account.update(ref.endpoint_id, body["values"], body["comment"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +172,11 @@ def _observed(reading: Reading, look: Look) -> Observed:
         replicas=Replicas(count, least if least == most else None, 0 if reading.rolling else count),
         history=_history(reading, look.base) if look.history else None,
     )
+
+
+def _listed(reading: Reading) -> tuple[object, ...]:
+    """What the list shows of an endpoint: which version it holds, but none of its values."""
+    return len(reading.versions), reading.word, reading.failure, reading.rolling
 
 
 def _state(word: str) -> State:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from inference_operator.core.model import Json
+from inference_operator.core.model import Json, Urgency
 from inference_operator.errors import (
     CapacityUnavailable,
     CredentialsRejected,
@@ -24,7 +24,7 @@ from inference_operator.errors import (
 )
 from inference_operator.providers.answers import cured
 from inference_operator.providers.novita.translate import NAME
-from inference_operator.providers.novita.wire import Endpoint, EndpointAnswer, read_limits
+from inference_operator.providers.novita.wire import Endpoint, EndpointAnswer, EndpointPage, read_limits
 from inference_operator.providers.novita.words import words
 from inference_operator.providers.transport import Channel, segment
 
@@ -32,6 +32,9 @@ ROOT = "/gpu-instance/openapi/v1"
 
 HEADERS: Mapping[str, str] = {"Content-Type": "application/json"}
 """The reference pages require it of every call, reads included."""
+
+PAGE_SIZE = 100
+"""Endpoints of one page; no bound is documented, and 10 is the default. A server that gives fewer is asked on."""
 
 GONE = frozenset({"SERVERLESS_ENDPOINT_NOT_FOUND", "RESOURCE_NOT_FOUND"})
 
@@ -101,7 +104,21 @@ class NovitaClient:
 
     channel: Channel
 
-    async def get_endpoint(self, endpoint_id: str) -> Endpoint:
+    async def list_endpoints(self, number: int) -> EndpointPage:
+        """Read a page of all endpoints, whole ones; pages count from 0.
+
+        Raises:
+            Unavailable: No clean answer.
+            EndpointError: As `Channel.read` and `refine` have it.
+        """
+        params = {"pageSize": str(PAGE_SIZE), "pageNum": str(number)}
+        document = await self.channel.read("list", f"{ROOT}/endpoints", params=params, urgency=Urgency.ROUTINE)
+        try:
+            return EndpointPage.model_validate(document)
+        except ValidationError:
+            raise Unavailable(f"{NAME} list: an answer without a list of endpoints") from None
+
+    async def get_endpoint(self, endpoint_id: str, urgency: Urgency) -> Endpoint:
         """Read one endpoint.
 
         Raises:
@@ -109,7 +126,8 @@ class NovitaClient:
             Unavailable: No clean answer, or one that is not the document of this endpoint.
             EndpointError: As `Channel.read` and `refine` have it.
         """
-        document = await self.channel.read("get", f"{ROOT}/endpoint", params={"id": segment(endpoint_id)})
+        params = {"id": segment(endpoint_id)}
+        document = await self.channel.read("get", f"{ROOT}/endpoint", params=params, urgency=urgency)
         try:
             endpoint = EndpointAnswer.model_validate(document).endpoint
         except ValidationError as error:
@@ -120,13 +138,13 @@ class NovitaClient:
             raise Unavailable(f"{NAME} get: an answer about another endpoint")
         return endpoint
 
-    async def limits(self) -> dict[str, int]:
+    async def limits(self, urgency: Urgency) -> dict[str, int]:
         """Read the account's parameter limits, by name.
 
         Raises:
             EndpointError: As `Channel.read` and `refine` have it.
         """
-        return read_limits(await self.channel.read("limits", f"{ROOT}/endpoint/limit"))
+        return read_limits(await self.channel.read("limits", f"{ROOT}/endpoint/limit", urgency=urgency))
 
     async def update(self, body: Json) -> None:
         """Replace an endpoint's configuration; the answer is documented nowhere and therefore not looked at.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 from weakref import WeakKeyDictionary
 
-from inference_operator.core.port import Capabilities, Rule
+from inference_operator.core.port import Capabilities, Page, Rule
 from inference_operator.errors import EndpointError
 from inference_operator.providers.novita import translate
 from inference_operator.providers.novita.client import HEADERS, NovitaClient, refine
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         Look,
         Observed,
         SecretValues,
-        Snapshot,
+        Urgency,
     )
     from inference_operator.providers.budget import Budget
     from inference_operator.providers.transport import Transport
@@ -56,14 +56,26 @@ class NovitaConnection:
 
     async def observe(self, ref: EndpointRef, look: Look) -> Observed:
         """Read the endpoint in one call, and the limits in a second one when they are wanted and not known."""
-        endpoint = await self.client.get_endpoint(ref.endpoint_id)
-        return translate.observed(endpoint, await self._limits() if look.limits else None)
+        endpoint = await self.client.get_endpoint(ref.endpoint_id, look.urgency)
+        return translate.observed(endpoint, await self._limits(look.urgency) if look.limits else None)
+
+    async def page(self, cursor: str | None, wanted: Container[str]) -> Page:
+        """A hundred endpoints; the cursor is the number of the page, and of those seen before it."""
+        number, seen = map(int, cursor.split()) if cursor else (0, 0)
+        page = await self.client.list_endpoints(number)
+        entries = {}
+        for item in page.endpoints:
+            endpoint_id = item.get("id")
+            if isinstance(endpoint_id, str) and endpoint_id in wanted:
+                entries[endpoint_id] = translate.listed(item)
+        seen += len(page.endpoints)
+        return Page(entries, f"{number + 1} {seen}" if page.endpoints and seen < page.total else None)
 
     async def reserve(self) -> None:
         """Wait for the budget that the next update needs."""
         await self.client.channel.reserve_write()
 
-    async def update(self, ref: EndpointRef, body: Json) -> Snapshot | None:  # noqa: ARG002 - the body names the endpoint
+    async def update(self, ref: EndpointRef, body: Json) -> None:  # noqa: ARG002 - the body names the endpoint
         """Replace the configuration; Novita does not show what it has made of it."""
         try:
             await self.client.update(body)
@@ -72,13 +84,12 @@ class NovitaConnection:
                 error.message = f"{translate.NAME} update: {HIDDEN}"
                 error.args = (error.message,)
             raise
-        return None
 
-    async def _limits(self) -> Mapping[str, int] | None:
+    async def _limits(self, urgency: Urgency) -> Mapping[str, int] | None:
         now = time.monotonic()
         if now >= self.limits.until:
             try:
-                self.limits.values, self.limits.until = await self.client.limits(), now + LIMITS_SECONDS
+                self.limits.values, self.limits.until = await self.client.limits(urgency), now + LIMITS_SECONDS
             except EndpointError:
                 self.limits.values, self.limits.until = None, now + NO_LIMITS_SECONDS
         return self.limits.values

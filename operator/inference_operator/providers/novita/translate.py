@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from inference_operator.api.spec import InferenceEndpointSpec, Scaling
 from inference_operator.core.model import (
@@ -27,6 +27,7 @@ from inference_operator.core.model import (
     SecretValues,
     Snapshot,
     State,
+    canonical_json,
 )
 from inference_operator.errors import InvalidSpec, SecretMissing
 from inference_operator.providers.novita import wire
@@ -145,7 +146,7 @@ def observed(endpoint: wire.Endpoint, limits: Mapping[str, int] | None = None) -
     product = "".join(f"product {product.id} " for product in endpoint.products[:1])
     status = _presentable(endpoint)
     failure = _failure(status)
-    return Observed(
+    seen = Observed(
         live=snapshot(endpoint),
         state=State.FAILED if failure else _state(status.state, least, workers),
         provider_state=words("/".join(filter(None, (status.state, status.error)))),
@@ -156,6 +157,21 @@ def observed(endpoint: wire.Endpoint, limits: Mapping[str, int] | None = None) -
         url=endpoint.url if _is_address(endpoint.url) else None,
         document=Document(endpoint, limits),
     )
+    return replace(seen, listed=_mark(seen))
+
+
+def listed(item: Mapping[str, Any]) -> int | None:
+    """What `Observed.listed` of a look at this entry of a list would be; None for one that cannot be read."""
+    try:
+        return _mark(observed(wire.Endpoint.model_validate(item)))
+    except ValidationError:
+        return None
+
+
+def _mark(seen: Observed) -> int:
+    """Tells whether anything of the endpoint has moved; nothing can be read out of it, not even by this process."""
+    shown = (seen.state, seen.provider_state, seen.minimum, seen.failure, seen.replicas, seen.gpu, seen.url)
+    return hash((canonical_json(seen.live.values), repr(shown)))
 
 
 def _is_address(shown: Any) -> bool:

@@ -196,6 +196,19 @@ class EndpointAnswer(WireModel):
     endpoint: Endpoint
 
 
+class EndpointPage(WireModel):
+    """A page of the answer of list; each endpoint is read only where it is wanted."""
+
+    endpoints: tuple[dict[str, Any], ...] = ()
+    total: Number = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_null(cls, document: Any) -> Any:
+        """An empty list may come as null."""
+        return {key: value for key, value in document.items() if value is not None}
+
+
 def without_nulls(document: Any, depth: int = 0) -> Any:
     """The document without its nulls, at every level.
 

@@ -23,6 +23,7 @@ from inference_operator.errors import (
 )
 from inference_operator.providers.friendli import DRIVER, client
 from inference_operator.providers.friendli.driver import FriendliConnection
+from inference_operator.providers.friendli.wire import Spec, Status
 from inference_operator.providers.transport import Transport, TransportSettings
 from peer import Connection, Peer, http, listening
 
@@ -91,6 +92,9 @@ async def test_a_look_reads_what_it_is_asked_for() -> None:
         (Look(), {ROOT, f"{ROOT}/status"}),
         (Look(limits=True), {ROOT, f"{ROOT}/status"}),
         (Look(history=True), {ROOT, f"{ROOT}/status", f"{ROOT}/version"}),
+        (Look(history=True, listed=Status(status="RUNNING")), {ROOT, f"{ROOT}/version"}),
+        (Look(listed=Status(status="RUNNING")), {ROOT}),
+        (Look(history=True, document=Spec.model_validate(DOCUMENT)), {f"{ROOT}/status", f"{ROOT}/version"}),
     ):
         async with connected(well) as (connection, peer):
             seen = await connection.observe(REF, look)
@@ -118,8 +122,7 @@ async def test_an_update_is_one_put_and_returns_what_was_acknowledged() -> None:
         acknowledged = await connection.update(REF, {"name": "x"})
         assert [request.split(b" HTTP")[0] for request in peer.requests] == [f"PUT {ROOT}".encode()]
         assert peer.requests[0].endswith(b'{"name":"x"}')
-        assert acknowledged is not None
-        assert acknowledged.values["friendli.name"] == "endpoint-name"
+        assert acknowledged.name == "endpoint-name"
 
 
 @pytest.mark.parametrize("endpoint_id", ["../other", "a/status", "a?b=c", ""])

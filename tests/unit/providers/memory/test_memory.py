@@ -109,9 +109,7 @@ async def test_a_rollout_shows_for_so_many_looks(account: MemoryAccount, connect
 
 async def test_values_are_clamped(account: MemoryAccount, connection: Connection) -> None:
     account.clamp["memory.size"] = 5
-    acknowledged = await connection.update(REF, change(7))
-    assert acknowledged is not None
-    assert acknowledged.values["memory.size"] == 5
+    await connection.update(REF, change(7))
     assert await size(connection) == 5
 
 

@@ -1,0 +1,275 @@
+"""Resources at rest under the lists of their account: who looks, when, and at what price."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from inference_operator.core.model import EndpointRef, Look, Observed, State
+from inference_operator.core.schedule import Pace
+from inference_operator.errors import CredentialsRejected, InvalidSpec, Unavailable
+from inference_operator.providers.memory.account import LIST, OBSERVE, UPDATE, Fault
+from inference_operator.providers.memory.driver import MemoryConnection
+from inference_operator.reconcile import Options
+from world import PACE, World, spec
+
+
+class Fleet(World):
+    """Resources and accounts that share one queue, as in the process."""
+
+    def __init__(
+        self,
+        *,
+        resources: int = 3,
+        page: int = 100,
+        pace: Pace = PACE,
+        options: Options | None = None,
+        history: bool = True,
+    ) -> None:
+        super().__init__(pace=pace, options=options, history=history)
+        self.account.lists = page
+        self.due: dict[str, float] = {}
+        self.listed_at: list[float] = []
+        self.uids = [f"uid-{number}" for number in range(resources)]
+        for number, uid in enumerate(self.uids):
+            self.account.add(f"ep-{number}", {"memory.size": 1})
+            self.server.apply(str(number), spec(endpointId=f"ep-{number}"))
+            self.due[uid] = self.time
+
+    async def live(self, seconds: float) -> None:
+        """Let time pass, and take every turn when it is due."""
+        end = self.time + seconds
+        while True:
+            self._take_in()
+            key, at = min(self.due.items(), key=lambda item: item[1], default=("", end + 1))
+            if at > end:
+                self.time = end
+                return
+            self.time = max(self.time, at)
+            del self.due[key]
+            if self.sweeps.is_account(key):
+                self.listed_at.append(self.time)
+                delay = await self.sweeps.turn(key)
+            else:
+                delay = await self.reconciler.reconcile(key)
+            if delay is not None:
+                self.due[key] = min(self.due.get(key, float("inf")), self.time + max(delay, 0.001))
+
+    def _take_in(self) -> None:
+        asked, self.asked = self.asked, []
+        for key, after in asked:
+            self.due[key] = min(self.due.get(key, float("inf")), self.time + after)
+
+    def edit(self, number: int, **memory: int) -> None:
+        self.server.apply(str(number), spec(endpointId=f"ep-{number}", memory=memory))
+        self.due[self.uids[number]] = self.time
+
+    def calls(self) -> Counter[str]:
+        return Counter(call.operation for call in self.account.calls)
+
+    def forget_calls(self) -> None:
+        self.account.calls.clear()
+
+    def looks_at(self, endpoint_id: str) -> int:
+        return sum(call.operation == OBSERVE and call.endpoint_id == endpoint_id for call in self.account.calls)
+
+
+@pytest.fixture
+async def fleet() -> Fleet:
+    """Three resources that have come to rest, and are listed."""
+    found = Fleet()
+    await found.live(6 * PACE.poll)
+    found.forget_calls()
+    return found
+
+
+async def test_what_rests_is_listed_once_a_poll_and_read_whole_once_a_drift_interval(fleet: Fleet) -> None:
+    writes = len(fleet.server.writes)
+    await fleet.live(10 * PACE.drift)
+    calls = fleet.calls()
+    assert calls[LIST] == pytest.approx(10 * PACE.drift / PACE.poll, abs=1)
+    assert calls[OBSERVE] == pytest.approx(3 * 10, abs=3)
+    assert calls[UPDATE] == 0
+    assert len(fleet.server.writes) == writes
+
+
+async def test_what_moves_is_looked_at_within_a_poll_and_nothing_else_is(fleet: Fleet) -> None:
+    fleet.account.endpoints["ep-1"].word = State.SLEEPING
+    await fleet.live(PACE.poll)
+    assert fleet.status("uid-1").state == State.SLEEPING
+    assert (fleet.looks_at("ep-0"), fleet.looks_at("ep-2")) == (0, 0)
+
+
+async def test_a_change_of_the_spec_spares_what_a_list_has_confirmed_and_is_sent_at_once(fleet: Fleet) -> None:
+    fleet.edit(0, size=2)
+    await fleet.live(0.5)
+    assert fleet.calls() == {OBSERVE: 2, UPDATE: 1}
+    assert fleet.status("uid-0").version == 1
+
+
+async def test_the_look_after_an_update_is_followed_by_another_one(fleet: Fleet) -> None:
+    fleet.edit(0, size=2)
+    await fleet.live(1.2 * PACE.poll)
+    assert fleet.looks_at("ep-0") == 3
+
+
+async def test_a_change_by_others_right_after_ours_is_seen_once_reads_must_show_it() -> None:
+    pace = replace(PACE, settle=150)
+    fleet = Fleet(history=False, pace=pace)
+    await fleet.live(10 * pace.poll)
+    fleet.edit(0, size=2)
+    await fleet.live(70)
+    fleet.account.change("ep-0", {"memory.size": 9})
+    await fleet.live(70)
+    assert fleet.status("uid-0").drift == []
+    await fleet.live(3 * pace.poll)
+    assert [each.field for each in fleet.status("uid-0").drift] == ["memory.size"]
+
+
+async def test_a_version_made_during_a_rollout_of_others_is_seen_when_it_is_over(fleet: Fleet) -> None:
+    fleet.server.apply("0", spec(endpointId="ep-0", memory={"size": 1, "model": "a"}))
+    fleet.due["uid-0"] = fleet.time
+    await fleet.live(6 * PACE.poll)
+    fleet.account.rollout = 3
+    fleet.account.change("ep-0", {"memory.model": "b"})
+    await fleet.live(3 * PACE.poll)
+    assert [each.field for each in fleet.status("uid-0").drift] == ["version"]
+
+
+async def test_a_refusal_while_the_provider_is_at_work_is_not_repeated_on_what_was_known_before(fleet: Fleet) -> None:
+    fleet.account.endpoints["ep-0"].word = State.UPDATING
+    fleet.account.faults[UPDATE, 1] = Fault(InvalidSpec("busy", maybe_busy=True))
+    fleet.edit(0, size=2)
+    await fleet.live(0.9 * PACE.poll)
+    assert fleet.calls()[UPDATE] == 1
+    fleet.account.endpoints["ep-0"].word = State.RUNNING
+    await fleet.live(PACE.poll)
+    assert fleet.calls()[UPDATE] == 2
+
+
+async def test_what_a_list_does_not_name_is_polled_by_itself(fleet: Fleet) -> None:
+    gone = fleet.account.endpoints.pop("ep-1")
+    await fleet.live(1.2 * PACE.poll)
+    assert fleet.status("uid-1").conditions[-1].reason == "EndpointNotFound"
+    fleet.account.endpoints["ep-1"] = gone
+    await fleet.live(12 * PACE.poll)
+    assert all(each.type != "Stalled" for each in fleet.status("uid-1").conditions)
+
+
+async def test_without_lists_everybody_looks_and_says_what_is_wrong() -> None:
+    fleet = Fleet()
+    await fleet.live(6 * PACE.poll)
+    fleet.forget_calls()
+    numbers = range(1, 1000)
+    fleet.account.faults |= {(LIST, number): Fault(Unavailable("HTTP 500")) for number in numbers}
+    fleet.account.faults |= {(OBSERVE, number): Fault(Unavailable("HTTP 500")) for number in numbers}
+    await fleet.live(1.8 * PACE.poll)
+    assert fleet.calls()[OBSERVE] >= 2 * len(fleet.uids)
+    ready = {each.status for uid in fleet.uids for each in fleet.status(uid).conditions if each.type == "Ready"}
+    assert ready == {"True"}, "what was known within three polls is still known"
+    await fleet.live(3 * PACE.poll)
+    ready = {each.reason for uid in fleet.uids for each in fleet.status(uid).conditions if each.type == "Ready"}
+    assert ready == {"ProviderUnavailable"}
+    fleet.account.faults.clear()
+    await fleet.live(3 * PACE.poll)
+    fleet.forget_calls()
+    await fleet.live(PACE.drift)
+    assert fleet.calls()[OBSERVE] <= 2 * len(fleet.uids), "lists vouch for them again"
+
+
+async def test_a_key_that_may_not_list_costs_nothing_but_lists() -> None:
+    fleet = Fleet()
+    fleet.account.faults |= {(LIST, number): Fault(CredentialsRejected("HTTP 403")) for number in range(1, 1000)}
+    await fleet.live(10 * PACE.poll)
+    fleet.forget_calls()
+    await fleet.live(10 * PACE.poll)
+    assert fleet.calls()[OBSERVE] == pytest.approx(3 * 10, abs=3), "polled as without lists"
+    assert fleet.calls()[LIST] <= 3, "a refused key asks slowly"
+    assert {fleet.status(uid).conditions[0].status for uid in fleet.uids} == {"True"}
+
+
+async def test_pages_are_spread_over_a_poll() -> None:
+    fleet = Fleet(resources=12, page=2)
+    await fleet.live(12 * PACE.poll)
+    before = len(fleet.listed_at)
+    await fleet.live(3 * PACE.poll)
+    moments = fleet.listed_at[before:]
+    gaps = [after - before for before, after in itertools.pairwise(moments)]
+    assert len(moments) == pytest.approx(18, abs=1)
+    assert max(gaps) <= 1.01 * PACE.poll / 6
+    assert min(gaps) >= 0.99 * PACE.poll / 6
+
+
+async def test_a_fleet_beyond_its_budget_is_listed_and_read_more_slowly() -> None:
+    pace = replace(PACE, rate=0.05)
+    fleet = Fleet(resources=12, page=2, pace=pace)
+    await fleet.live(40 * pace.poll)
+    fleet.forget_calls()
+    seconds = 3 * pace.drifting(12)
+    await fleet.live(seconds)
+    assert fleet.calls()[LIST] / seconds <= 1.1 * pace.rate / 4
+    assert fleet.calls()[OBSERVE] * 2 / seconds <= 1.1 * pace.rate / 32
+
+
+async def test_restless_endpoints_are_polled_and_their_state_is_spared(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    original = MemoryConnection.observe
+
+    async def restless(self: MemoryConnection, ref: EndpointRef, look: Look) -> Observed:
+        seen.append(look.listed)
+        return replace(await original(self, ref, look), restless=True)
+
+    monkeypatch.setattr(MemoryConnection, "observe", restless)
+    fleet = Fleet()
+    await fleet.live(6 * PACE.poll)
+    fleet.forget_calls()
+    seen.clear()
+    await fleet.live(5 * PACE.poll)
+    assert fleet.calls()[OBSERVE] == pytest.approx(3 * 5, abs=3)
+    assert None not in seen
+
+
+async def test_unwatched_secrets_are_read_at_every_poll_without_a_call() -> None:
+    fleet = Fleet(options=Options(reread_secrets=True))
+    await fleet.live(6 * PACE.poll)
+    fleet.forget_calls()
+    secrets = fleet.reconciler._secrets
+    before = secrets.reads  # type: ignore[attr-defined]
+    await fleet.live(5 * PACE.poll)
+    assert secrets.reads - before >= 3 * 5  # type: ignore[attr-defined]
+    assert fleet.calls()[OBSERVE] <= 3 + 1
+
+
+async def test_a_status_that_somebody_has_edited_is_corrected_at_the_next_pass(fleet: Fleet) -> None:
+    edited = {**fleet.server.objects["uid-0"].status, "state": "Sleeping"}
+    fleet.server.objects["uid-0"] = replace(
+        fleet.server.objects["uid-0"], status=edited, resource_version=fleet.server.version()
+    )
+    fleet.due["uid-0"] = fleet.time
+    await fleet.live(1)
+    assert fleet.status("uid-0").state == State.RUNNING
+    assert fleet.looks_at("ep-0") == 1
+
+
+async def test_a_pass_without_a_reason_ends_without_a_call(fleet: Fleet) -> None:
+    fleet.due["uid-0"] = fleet.time
+    await fleet.live(1)
+    assert fleet.calls() == {}
+
+
+async def test_an_account_without_resources_is_not_listed(fleet: Fleet) -> None:
+    for uid in fleet.uids:
+        fleet.server.objects[uid] = replace(fleet.server.objects[uid], deleting=True)
+        fleet.due[uid] = fleet.time
+    await fleet.live(2 * PACE.poll)
+    fleet.forget_calls()
+    await fleet.live(5 * PACE.poll)
+    assert fleet.calls()[LIST] == 0
+
+
+async def test_turns_of_an_account_that_is_gone_end() -> None:
+    assert await asyncio.wait_for(Fleet().sweeps.turn("account 1"), 1) is None
