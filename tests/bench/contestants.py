@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +24,9 @@ TESTS: Final = Path(__file__).parents[1]
 PYTHON: Final = sys.version.split()[0]
 HANDLER: Final = Path(__file__).with_name("loops") / "handler.py"
 UNLIMITED: Final = 100_000
+REGISTRY: Final = "registry.example"
+"""Before the name of an image that stands for a model."""
+
 SHARDS: Final = 3
 SHARD: Final = "bench-shard"
 """The label that divides the resources of every subject."""
@@ -81,7 +84,7 @@ class Safe(Loop):
     profile = Profile(
         name="safe",
         title="SAFE",
-        version=_python("aiohttp", "httpx"),
+        version=_python("aiohttp", "httpcore"),
         settings="spec and version count read side by side, guarded intent PATCH, PUT, status PATCH; nothing else",
     )
 
@@ -105,11 +108,14 @@ class Naive(Loop):
 class Ours(ours.Ours):
     """This operator as shipped, but for the limits that protect an account: the emulator needs no protection."""
 
+    limited = False
+    """Whether it is started with the limits that it ships."""
+
     own: ClassVar[Mapping[str, Any]] = {"calls-per-second": UNLIMITED, "calls-burst": UNLIMITED, "max-rollouts": 0}
     profile = Profile(
         name="ours",
         title="OURS (this operator)",
-        version=f"{__version__}, {_python('kopf', 'httpx')}",
+        version=f"{__version__}, {_python('kopf', 'httpcore')}",
         settings="as shipped but for the protection of the account: "
         + " ".join(f"--{name}={value}" for name, value in own.items()),
     )
@@ -120,9 +126,25 @@ class Ours(ours.Ours):
     def begin(self, *arguments: str) -> None:
         """Start a copy with more of a command line."""
         shipped = {flag: Settings.model_fields[flag.replace("-", "_")].default for flag in QUICK}
-        flags = {**shipped, "log-level": "info", **self.own}
+        flags = {**shipped, "log-level": "info", **({} if self.limited else self.own)}
         named = {name.replace("-", "_"): value for name, value in flags.items()}
         self.rig.start(*arguments, wait=False, **named)
+
+
+class OursNovita(Ours):
+    """This operator on endpoints of the other provider."""
+
+    provider = "novita"
+    profile = Ours.profile.model_copy(update={"name": "ours-novita", "title": "OURS on Novita"})
+
+    def spec(self, wish: Wish) -> dict[str, Any]:
+        return {
+            "provider": self.provider,
+            "endpointId": wish.endpoint_id,
+            "credentialsSecretRef": {"name": "key"},
+            "scaling": ours.scaling(wish),
+            "novita": {"image": {"image": f"{REGISTRY}/{wish.model}"}},
+        }
 
 
 class OursInShards(Ours):
@@ -138,7 +160,11 @@ class OursInShards(Ours):
 
     def start(self) -> None:
         for number in range(SHARDS):
-            self.begin("--label-selector", f"{SHARD}={number}")
+            self.start_shard(number)
+
+    def start_shard(self, number: int) -> None:
+        """Start one of the copies."""
+        self.begin("--label-selector", f"{SHARD}={number}")
 
 
 class _Peer(crossplane.ProviderHttp):
@@ -258,6 +284,7 @@ SUBJECTS: Final[Mapping[str, type[Subject]]] = {
         Yardstick,
         Safe,
         Ours,
+        OursNovita,
         OursInShards,
         Naive,
         Runtime,
@@ -271,10 +298,27 @@ SUBJECTS: Final[Mapping[str, type[Subject]]] = {
 }
 """Everybody by name, in the order of the tables."""
 
-USUAL: Final = ("floor", "floor2", "yardstick", "safe", "ours", "naive", "runtime", "peer-d", "peer-c", "peer-b")
+USUAL: Final = (
+    "floor",
+    "floor2",
+    "yardstick",
+    "safe",
+    "ours",
+    "ours-novita",
+    "naive",
+    "runtime",
+    "peer-d",
+    "peer-c",
+    "peer-b",
+)
 
 
-def prepare(names: list[str]) -> None:
+def looks(subject: Subject) -> bool:
+    """Whether it looks at its endpoints although nobody edits anything."""
+    return not isinstance(subject, naive.Naive)
+
+
+def prepare(names: Sequence[str]) -> None:
     """Build the programs that those need who take part."""
     if any(issubclass(SUBJECTS[name], crossplane.ProviderHttp) for name in names):
         crossplane.program()

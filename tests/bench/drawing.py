@@ -72,8 +72,8 @@ def _ticks(least: float, most: float) -> list[float]:
 
 def _row(bar: Bar, y: float, scale: _scale) -> list[str]:
     label = f'<text x="{LABEL - 12}" y="{y + 4}" text-anchor="end" fill="#111111">{escape(bar.title)}</text>'
-    if bar.low <= 0:
-        return [label]
+    if bar.low <= 0:  # has no place on the scale
+        return [label, f'<text x="{LABEL + 4}" y="{y + 4}" fill="#444444">{bar.middle:.3g}</text>']
     low, middle, high = (scale(value) for value in (bar.low, bar.middle, bar.high))
     return [
         label,

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -64,9 +65,24 @@ class Made(NamedTuple):
     generation: int
 
 
-def first(endpoint_id: str) -> Wish:
+class Kind(StrEnum):
+    """What can happen to the number of an endpoint's replicas by itself."""
+
+    FIXED = "fixed"
+    """Nothing: the least is the most."""
+    ASLEEP = "asleep"
+    """It has none and sleeps; a request would wake it."""
+    AUTOSCALED = "autoscaled"
+    """The provider moves it at any time."""
+
+
+_BOUNDS: Final = {Kind.FIXED: (2, 2), Kind.ASLEEP: (0, 2), Kind.AUTOSCALED: (1, 2)}
+
+
+def first(endpoint_id: str, kind: Kind | None = None) -> Wish:
     """What a resource asks for before any edit."""
-    return Wish(endpoint_id, model=f"{_MODEL}0")
+    least, replicas = _BOUNDS[kind] if kind else (0, 2)
+    return Wish(endpoint_id, model=f"{_MODEL}0", least=least, replicas=replicas)
 
 
 def changed(wish: Wish) -> Wish:

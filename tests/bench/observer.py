@@ -8,13 +8,14 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Self, TextIO
 
 import httpx
 
+from bench.contestants import REGISTRY
 from faults.peers.subject import Subject
 from inference_operator.playground.controlplane import ControlPlane
 from inference_operator.playground.emulators.ledger import Entry
@@ -108,17 +109,29 @@ def _is_write(event: Mapping[str, Any]) -> bool:
     return by_subject and event["verb"] in {"create", "update", "patch", "delete"} and "objectRef" in event
 
 
-class Claims:
-    """Notes when each resource was first seen to claim each generation, by a watch."""
+class Watched:
+    """Notes by a watch when each of the things that can be read in a resource with a status was there first.
 
-    def __init__(self, subject: Subject) -> None:
+    Args:
+        subject: Whose resources.
+        keys: What can be read in one.
+
+    Attributes:
+        seen: When each was first seen, monotonic.
+    """
+
+    def __init__(self, subject: Subject, keys: Callable[[Mapping[str, Any]], Iterable[Hashable]]) -> None:
         self._subject = subject
+        self._keys = keys
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._http = api_client(subject.rig.plane)
-        self.seen: dict[tuple[str, int], float] = {}
+        self._version = ""
+        self.seen: dict[Any, float] = {}
 
     def __enter__(self) -> Self:
+        answer = self._http.get(self._subject.path, params={"limit": "1"})
+        self._version = answer.raise_for_status().json()["metadata"]["resourceVersion"]
         self._thread.start()
         return self
 
@@ -128,19 +141,29 @@ class Claims:
         self._http.close()
 
     def _watch(self) -> None:
-        version = self._http.get(self._subject.path, params={"limit": "1"}).json()["metadata"]["resourceVersion"]
         while not self._over.is_set():
-            query = {"watch": "1", "resourceVersion": version, "allowWatchBookmarks": "true"}
+            query = {"watch": "1", "resourceVersion": self._version, "allowWatchBookmarks": "true"}
             with (
                 suppress(httpx.TransportError),  # a silence ends the request, and another goes on from there
                 self._http.stream("GET", self._subject.path, params=query, timeout=_WATCHING) as events,
             ):
                 for line in events.iter_lines():
                     found = json.loads(line)["object"]
-                    version = found["metadata"]["resourceVersion"]
-                    if found.get("status") and self._subject.claims(found):
-                        key = found["metadata"]["name"], found["metadata"]["generation"]
-                        self.seen.setdefault(key, time.monotonic())
+                    self._version = found["metadata"]["resourceVersion"]
+                    if found.get("status"):
+                        now = time.monotonic()
+                        for key in self._keys(found):
+                            self.seen.setdefault(key, now)
+
+
+def claims(subject: Subject) -> Watched:
+    """Notes when each resource was first seen to claim each generation."""
+
+    def keys(found: Mapping[str, Any]) -> list[tuple[str, int]]:
+        metadata = found["metadata"]
+        return [(metadata["name"], metadata["generation"])] if subject.claims(found) else []
+
+    return Watched(subject, keys)
 
 
 def wait_until(check: Callable[[], bool], seconds: float) -> bool:
@@ -164,6 +187,8 @@ def update_of(entries: Sequence[Entry], endpoint_id: str, model: str) -> Entry |
 
 
 def model_of(entry: Entry) -> str | None:
-    """The model that an update asks for; None if it asks for none."""
-    found: str | None = (entry.body or {}).get("hfModelRepo")
+    """The model that an update asks for, on Novita the image that stands for it; None if it asks for none."""
+    body: Mapping[str, Any] = entry.body or {}
+    image: str | None = body.get("image", {}).get("image")
+    found: str | None = image.removeprefix(f"{REGISTRY}/") if image else body.get("hfModelRepo")
     return found

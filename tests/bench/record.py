@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
 from faults.comparison import Profile
+
+OTHERS: Final = 0.10
+"""The share of the machine's processor time that others may use while a subject is measured, unless a run says more."""
 
 
 class _Record(BaseModel):
@@ -28,6 +32,7 @@ class Result(_Record):
         cpu: Processor time of the subject's processes, user and system.
         resident: Resident memory of the subject's processes afterwards, MiB.
         descriptors: Open descriptors of the subject's processes afterwards.
+        connections: Connections of the subject's processes afterwards, by whom they lead to.
         others: Share of the machine's processor time that went to others than this run.
         samples: Values by name, in the order of the edits.
         counts: Exact counts by name.
@@ -46,6 +51,23 @@ class Result(_Record):
     others: float
     samples: Mapping[str, Sequence[float]]
     counts: Mapping[str, int]
+    connections: Mapping[str, int] = {}
+
+
+class Dropped(_Record):
+    """A turn that counts for nothing, because others used too much of the machine meanwhile.
+
+    Attributes:
+        block: Which block, from 0.
+        subject: By name.
+        phase: By name.
+        others: Share of the machine's processor time that went to others than this run.
+    """
+
+    block: int
+    subject: str
+    phase: str
+    others: float
 
 
 class Machine(_Record):
@@ -70,6 +92,8 @@ class Run(_Record):
         versions: Of what is not a subject.
         subjects: Who took part, in the order of the tables.
         results: What was seen.
+        dropped: What was dropped.
+        others: The share of the machine's processor time with which a turn was dropped.
     """
 
     date: str
@@ -81,11 +105,20 @@ class Run(_Record):
     versions: Mapping[str, str]
     subjects: Sequence[Profile]
     results: Sequence[Result]
+    dropped: Sequence[Dropped] = []
+    others: float = OTHERS
 
 
 def save(run: Run, path: Path) -> None:
-    """Keep a run."""
-    path.write_text(run.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    """Keep a run, one line for each result."""
+    names = ("results", "dropped")
+    parts = [run.model_dump_json(indent=1, exclude=set(names)).removesuffix("\n}")]
+    parts += [f' "{name}": [{_lines(getattr(run, name))}]' for name in names]
+    path.write_text(",\n".join(parts) + "\n}\n", encoding="utf-8")
+
+
+def _lines(records: Sequence[_Record]) -> str:
+    return ",".join(f"\n  {record.model_dump_json()}" for record in records)
 
 
 def load(path: Path) -> Run:

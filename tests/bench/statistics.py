@@ -18,8 +18,8 @@ DRAWS: Final = 2000
 FEWEST_BLOCKS: Final = 5
 """With fewer blocks an interval says nothing."""
 
-CONTROL_TOLERANCE: Final = 0.05
-"""How far the control may be off although its interval leaves 1 out."""
+CONTROL_WIDTH: Final = 0.10
+"""How far apart the ends of the control's interval may be: 5 % to either side."""
 
 
 class Interval(NamedTuple):
@@ -46,6 +46,9 @@ class Verdict(StrEnum):
     MET = "met"
     MISSED = "missed"
     OPEN = "open"
+    """The interval reaches to both sides, or says nothing."""
+    VOID = "void"
+    """The control disagrees with itself, so that nothing can be said."""
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -89,10 +92,15 @@ def ratios(values: Sequence[float | None], others: Sequence[float | None]) -> li
     return [value / other for value, other in zip(values, others, strict=True) if value is not None and other]
 
 
-def control_holds(control: Interval) -> bool:
-    """Whether a subject agrees with itself: the interval of its ratio holds 1, or lies within 5 % of it."""
-    near = control.low >= 1 - CONTROL_TOLERANCE and control.high <= 1 + CONTROL_TOLERANCE
-    return control.low <= 1 <= control.high or near
+def objection_to(control: Interval) -> str | None:
+    """Why a subject does not agree with itself, by the ratio of its two turns; None if it does."""
+    if control.blocks < FEWEST_BLOCKS:
+        return f"fewer than {FEWEST_BLOCKS} blocks"
+    if not control.low <= 1 <= control.high:
+        return "its interval leaves 1 out"
+    if control.high - control.low > CONTROL_WIDTH:
+        return f"its interval is wider than {50 * CONTROL_WIDTH:g} % to either side"
+    return None
 
 
 def verdict(found: Interval, limit: float) -> Verdict:
@@ -102,25 +110,3 @@ def verdict(found: Interval, limit: float) -> Verdict:
     if found.high <= limit and found.blocks >= FEWEST_BLOCKS:
         return Verdict.MET
     return Verdict.OPEN
-
-
-def objections(control: Sequence[Interval], safe: Sequence[Interval], safe_limit: float) -> list[str]:
-    """Why a run is void; empty for a valid one.
-
-    Args:
-        control: The ratios of FLOOR to itself under another name.
-        safe: The ratio of SAFE to its yardstick, where it was measured.
-        safe_limit: The largest ratio that SAFE may have: a slow SAFE would make everything else look good.
-    """
-    found = []
-    if not control:
-        found.append("it has no control: FLOOR did not take part twice")
-    if any(each.blocks < FEWEST_BLOCKS for each in control):
-        found.append(f"it has fewer than {FEWEST_BLOCKS} blocks")
-    if not all(map(control_holds, control)):
-        found.append("the control disagrees with itself")
-    if not safe:
-        found.append("SAFE was not held against its yardstick")
-    if any(each.middle > safe_limit for each in safe):
-        found.append(f"SAFE takes more than {safe_limit:g} times its yardstick")
-    return found

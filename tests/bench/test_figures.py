@@ -11,11 +11,11 @@ import pytest
 
 from bench.contestants import SUBJECTS
 from bench.editing import Edit, Made, changed, evenly, first, ramp, together
-from bench.figures import BY_NAME, GOALS, compared, control, judged, objections_to
+from bench.figures import BY_NAME, CONNECTIONS, GOALS, compared, controls, judged, objections_to
 from bench.observer import AuditLog
-from bench.page import plots, render, table
+from bench.page import INSTEAD, files, kept, plots, published, render, table
 from bench.phases import PHASES, measured
-from bench.record import Machine, Result, Run, load, save
+from bench.record import Dropped, Machine, Result, Run, load, save
 from bench.statistics import Verdict
 from inference_operator.playground.emulators.ledger import Entry
 
@@ -25,7 +25,7 @@ MEDIANS = {"floor": 0.010, "floor2": 0.010, "yardstick": 0.020, "safe": 0.022, "
 COUNTS = {"mutations": 4, "reads": 8, "reads_before": 8, "writes": 8, "events": 4, "other_writes": 0, "unserved": 0}
 
 
-def result(block: int, subject: str, seconds: float, **changes: Any) -> Result:
+def result(block: int, subject: str, took: float, **changes: Any) -> Result:
     jitter = 1 + block / 100
     known: dict[str, Any] = {
         "block": block,
@@ -39,7 +39,7 @@ def result(block: int, subject: str, seconds: float, **changes: Any) -> Result:
         "resident": 90.0,
         "descriptors": 20,
         "others": 0.0,
-        "samples": {"request": [seconds * jitter] * 4, "planned": [0.0, 1.0, 2.0, 3.0], "synced": [], "late": []},
+        "samples": {"request": [took * jitter] * 4, "planned": [0.0, 1.0, 2.0, 3.0], "synced": [], "late": []},
         "counts": COUNTS,
     }
     return Result(**known | changes)
@@ -60,7 +60,7 @@ def run_of(medians: Mapping[str, float], **changes: Any) -> Run:
 
 
 def verdicts(run: Run) -> dict[tuple[str, str | None], Verdict]:
-    return {(goal.figure, goal.beside): word for goal, _, word in judged(run)}
+    return {(goal.figure, goal.beside): word for goal, seen, word in judged(run) if seen and goal.subject == "ours"}
 
 
 def test_ratios_are_taken_inside_each_block() -> None:
@@ -71,16 +71,35 @@ def test_ratios_are_taken_inside_each_block() -> None:
 
 def test_a_run_is_valid_with_a_control_that_agrees_and_a_safe_near_its_yardstick() -> None:
     assert objections_to(run_of(MEDIANS)) == []
-    assert control(run_of(MEDIANS))["edit"].middle == pytest.approx(1)
+    [control] = controls(run_of(MEDIANS))
+    assert (control.phase, control.objection) == ("edit", None)
+    assert control.seen is not None
+    assert control.seen.middle == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
-    ("subject", "median", "words"), [("floor2", 0.012, "disagrees"), ("safe", 0.031, "SAFE takes more")]
+    ("subject", "median", "words"),
+    [("floor2", 0.012, "single edits: its interval leaves 1 out"), ("safe", 0.031, "SAFE takes more")],
 )
 def test_a_run_that_cannot_be_believed_is_void(subject: str, median: float, words: str) -> None:
     run = run_of({**MEDIANS, subject: median})
     assert words in " ".join(objections_to(run))
     assert table(run).startswith("**Void**")
+
+
+def test_the_times_of_a_phase_whose_control_fails_are_void_and_its_counts_are_not() -> None:
+    run = run_of({**MEDIANS, "floor2": 0.012})
+    assert verdicts(run)["request", "safe"] is Verdict.VOID
+    assert verdicts(run)["mutations", None] is Verdict.MET
+
+
+def test_a_phase_without_the_control_is_void_and_the_run_is_not() -> None:
+    counts = {**COUNTS, "mutations": 4}
+    run = run_of({"safe": 0.02, "ours": 0.024}, phase="burst", counts=counts, changes=4)
+    assert objections_to(run) == []
+    assert verdicts(run)["wall", "safe"] is Verdict.VOID
+    assert verdicts(run)["mutations", None] is Verdict.MET
+    assert "FLOOR did not take part twice" in table(run)
 
 
 def test_goals_are_judged_by_the_whole_interval_and_counts_by_the_worst_block() -> None:
@@ -94,6 +113,55 @@ def test_goals_are_judged_by_the_whole_interval_and_counts_by_the_worst_block() 
     assert verdicts(slow.model_copy(update={"results": twice}))["mutations", None] is Verdict.MISSED
 
 
+@pytest.mark.parametrize(
+    ("memory", "verdict"),
+    [((90.0, 100.0), Verdict.MET), ((90.0, 120.0), Verdict.OPEN), ((111.0, 120.0), Verdict.MISSED)],
+)
+def test_costs_are_open_while_only_a_block_is_above(memory: tuple[float, float], verdict: Verdict) -> None:
+    run = run_of({"ours": 0.02}, phase="burst")
+    usual, once = memory
+    results = [each.model_copy(update={"resident": once if each.block == 3 else usual}) for each in run.results]
+    assert verdicts(run.model_copy(update={"results": results}))["resident", None] is verdict
+
+
+def at_rest(block: int, subject: str, phase: str, **counts: int) -> Result:
+    known = {"mutations": 0, "reads": 0, "lists": 0, "writes": 0, "events": 0, "other_writes": 0}
+    samples = {"calls": [1.0, 0.0, 2.0, 1.0]}
+    more = {"changes": 0, "seconds": 360.0, "cpu": 3.6, "resources": 300, "samples": samples}
+    return result(block, subject, 0.0, phase=phase, counts=known | counts, **more)
+
+
+def test_reads_at_rest_are_told_by_kind_and_lists_are_shared_by_all() -> None:
+    kinds = {f"with_{kind}": 100 for kind in ("fixed", "asleep", "autoscaled")}
+    found = at_rest(
+        0, "ours", "account", reads=330, lists=30, reads_fixed=10, reads_asleep=0, reads_autoscaled=290, **kinds
+    )
+    assert BY_NAME["still-reads"].of(found) == pytest.approx((10 / 200 + 30 / 300) * 10)
+    assert BY_NAME["moving-reads"].of(found) == pytest.approx((290 / 100 + 30 / 300) * 10)
+    assert BY_NAME["idle-reads"].of(found) == pytest.approx(330 / 300 * 10)
+    assert BY_NAME["idle-cpu"].of(found) == pytest.approx(36)
+    assert BY_NAME["core"].of(found) == pytest.approx(0.01)
+    assert BY_NAME["peak"].of(found) == 2
+
+
+def test_writes_are_told_with_and_without_events() -> None:
+    found = result(0, "ours", 0.01)
+    assert (BY_NAME["writes"].of(found), BY_NAME["writes-events"].of(found)) == (2, 3)
+
+
+def test_a_start_is_judged_by_everything_that_was_written() -> None:
+    found = at_rest(0, "ours", "cold", writes=1, events=2, mutations=3)
+    assert (BY_NAME["cold-writes"].of(found), BY_NAME["cold-mutations"].of(found)) == (3, 3)
+
+
+def test_connections_are_those_to_one_origin() -> None:
+    assert CONNECTIONS == 64 + 2
+    run = run_of({"ours": 0.02}, phase="burst", connections={"kubernetes": 4, "friendli": CONNECTIONS})
+    assert verdicts(run)["connections", None] is Verdict.MET
+    more = run_of({"ours": 0.02}, phase="burst", connections={"kubernetes": 4, "friendli": CONNECTIONS + 1})
+    assert verdicts(more)["connections", None] is Verdict.MISSED
+
+
 def test_every_goal_names_what_there_is() -> None:
     for goal in GOALS:
         assert goal.figure in BY_NAME
@@ -102,20 +170,61 @@ def test_every_goal_names_what_there_is() -> None:
 
 
 def test_what_is_kept_is_what_was_seen(tmp_path: Path) -> None:
-    save(run_of(MEDIANS), tmp_path / "run.json")
-    assert load(tmp_path / "run.json") == run_of(MEDIANS)
+    dropped = [Dropped(block=1, subject="ours", phase="edit", others=0.3)]
+    for run in (run_of(MEDIANS), run_of(MEDIANS).model_copy(update={"dropped": dropped}), run_of({})):
+        save(run, tmp_path / "run.json")
+        assert load(tmp_path / "run.json") == run
+        assert (tmp_path / "run.json").read_text().count('"dropped"') == 1
 
 
 def test_the_page_has_a_row_for_everybody_and_well_formed_plots() -> None:
     run = run_of(MEDIANS)
-    page = render(run)
+    page = render({"usual.json": run})
+    tables = page.partition("## How to read it")[2]
     for profile in run.subjects:
-        assert page.count(f"| {profile.title} |") == 2, "among those who took part, and in the table of the phase"
+        assert tables.count(f"| {profile.title} |") == 3, "among those who took part, and in both tables of the phase"
     drawn = plots(run)
     assert set(drawn) == {"edit-request.svg"}
     assert f"performance/{next(iter(drawn))}" in page
     texts = [element.text for element in ET.fromstring(drawn["edit-request.svg"]).iter() if element.text]  # noqa: S314 - our own
     assert {profile.title for profile in run.subjects} <= set(texts)
+
+
+def test_the_page_names_every_run_every_goal_and_what_was_void_or_dropped() -> None:
+    dropped = [Dropped(block=1, subject="ours", phase="rest", others=0.3)]
+    resting = [at_rest(block, name, "rest") for block in range(BLOCKS) for name in ("ours", INSTEAD)]
+    quiet = run_of({}).model_copy(update={"results": resting, "dropped": dropped, "command": "bench --phases rest"})
+    void = run_of({**MEDIANS, "floor2": 0.012})
+    page = render({"usual.json": void, "rest.json": quiet})
+    for words in (
+        "usual.json",
+        "rest.json",
+        "$ bench --phases rest",
+        "- single edits: its interval leaves 1 out.",
+        "of the machine: 1 (rest 1)",
+    ):
+        assert words in page
+    goals = page.partition("## Goals")[2].partition("## ")[0]
+    assert sum(line.startswith("| ") for line in goals.splitlines()) == len(GOALS) + 2
+    assert "| void |" in goals
+    assert "not measured" in goals
+    assert "| met |" in goals
+    assert "| **missed** |" in render({"usual.json": run_of({**MEDIANS, "ours": 0.05})})
+
+
+def test_no_phase_comes_from_two_runs() -> None:
+    with pytest.raises(ValueError, match="more than one run has been through: edit"):
+        files({"one.json": run_of(MEDIANS), "two.json": run_of(MEDIANS)})
+
+
+def test_the_gate_is_told_the_ratios_of_the_burst() -> None:
+    run = run_of({"safe": 0.02, "naive": 0.08, "ours": 0.04}, phase="burst")
+    assert published(run) == {"cpu ÷ safe": 1, "cpu ÷ naive": 1, "wall ÷ safe": 2}
+
+
+def test_the_committed_page_is_what_the_committed_results_give() -> None:
+    made = files({path.name: load(path) for path in kept()}) if kept() else {}
+    assert [str(path) for path, text in made.items() if path.read_text(encoding="utf-8") != text] == []
 
 
 def test_the_rate_that_was_kept_up_with_is_that_of_the_ramp_when_the_first_edit_was_late() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -22,17 +23,22 @@ class Vitals(NamedTuple):
         cpu: Seconds, user and system.
         resident: MiB.
         descriptors: Open ones.
+        connections: To other processes, by their ports.
     """
 
     cpu: float
     resident: float
     descriptors: int
+    connections: Mapping[int, int]
 
 
 def vitals(roots: Iterable[int]) -> Vitals:
     """Of these processes and all their children."""
     tree = [pid for root in roots for pid in family(root)]
-    return Vitals(sum(map(_cpu, tree)), sum(map(_resident, tree)), sum(map(_descriptors, tree)))
+    opened = [name for pid in tree for name in _descriptors(pid)]
+    lead_to = _far_ports()
+    connections = Counter(lead_to[name] for name in opened if name in lead_to)
+    return Vitals(sum(map(_cpu, tree)), sum(map(_resident, tree)), len(opened), connections)
 
 
 def family(root: int) -> Iterator[int]:
@@ -66,10 +72,22 @@ def _resident(pid: int) -> float:
     return 0.0
 
 
-def _descriptors(pid: int) -> int:
+def _descriptors(pid: int) -> list[str]:
+    """What each open descriptor stands for, a socket as `socket:[INODE]`."""
+    found = []
     with suppress(*_GONE):
-        return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
-    return 0
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(*_GONE):
+                found.append(str(descriptor.readlink()))
+    return found
+
+
+def _far_ports() -> dict[str, int]:
+    """The port at the far end of every TCP connection of this machine, by its socket."""
+    tables = [Path(f"/proc/self/net/{name}") for name in ("tcp", "tcp6")]
+    lines = [line.split() for table in tables if table.exists() for line in table.read_text().splitlines()[1:]]
+    ports = {f"socket:[{fields[9]}]": int(fields[2].rpartition(":")[2], 16) for fields in lines}
+    return {name: port for name, port in ports.items() if port}  # 0: it listens
 
 
 def pin(roots: Iterable[int], core: int) -> None:

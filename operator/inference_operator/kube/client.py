@@ -70,7 +70,7 @@ class KubernetesCluster:
             if isinstance(error, Refused) and error.status == HTTPStatus.NOT_FOUND:
                 return None
             raise Unavailable(f"the resource could not be read: {error}") from None
-        self._store.put(found, asked_at=asked_at)
+        self._store.answered(found, asked_at=asked_at)
         return found if found.uid == resource.uid else None
 
     async def write_status(self, resource: Resource, status: Mapping[str, Any]) -> Resource:
@@ -90,7 +90,7 @@ class KubernetesCluster:
         except Unanswered as error:
             raise Unavailable(f"the status may or may not have been written: {error}") from None
         stored = parse(document)
-        self._store.put(stored)
+        self._store.answered(stored)
         return stored
 
     def rivals(self, resource: Resource, provider: str, endpoint_id: str) -> Sequence[Resource]:

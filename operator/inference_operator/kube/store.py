@@ -53,6 +53,7 @@ class _Seen:
     version: str
     at: float
     resource: Resource | None  # None: removed
+    told: str  # the newest version that came by itself; `version` may be that of an answer to us
 
 
 class Store:
@@ -108,32 +109,44 @@ class Store:
         if known is not None and not _supersedes(resource.resource_version, known, asked_at):
             return False
         self._removed.pop(resource.uid, None)
-        self._seen[resource.uid] = _Seen(resource.resource_version, self._clock(), compact(resource))
+        self._keep(resource, told=resource.resource_version)
+        return True
+
+    def answered(self, resource: Resource, *, asked_at: float | None = None) -> None:
+        """Keep what the API server has answered to a request of ours for one resource; see `put`.
+
+        It brings nothing back: such a request is answered in the same way for what has left our scope.
+        """
+        known = self._seen.get(resource.uid)
+        if known is not None and _supersedes(resource.resource_version, known, asked_at):
+            self._keep(resource, told=known.told)
+
+    def _keep(self, resource: Resource, *, told: str) -> None:
+        self._seen[resource.uid] = _Seen(resource.resource_version, self._clock(), compact(resource), told)
         secrets = {(resource.namespace, name) for name in self._secret_names(resource.spec)}
         self._secrets.replace(resource.uid, secrets)
         self._replace_claims(resource.uid, _claimed(resource))
-        return True
 
     def remove(self, uid: str, version: str | None = None) -> Resource | None:
         """Forget a resource that was deleted or has left our scope.
 
         Args:
             uid: Of the resource.
-            version: The resourceVersion of the deletion, where it is known; one that is older than the version that
-                was seen is ignored.
+            version: The resourceVersion of the deletion, where it is known; one that is older than a version that came
+                by itself is ignored. Answers to us may be newer than the moment at which it left our scope.
 
         Returns:
             What was forgotten, if anything.
         """
         known = self._seen.get(uid) or self._removed.get(uid)
-        if known and version and is_newer(known.version, version):
+        if known and version and is_newer(known.told, version):
             return None
         self._seen.pop(uid, None)
         self._removed.pop(uid, None)  # so that the newest stands last
         self._forget_old_deletions()
         last = version or (known.version if known else None)
         if last:
-            self._removed[uid] = _Seen(last, self._clock(), None)
+            self._removed[uid] = _Seen(last, self._clock(), None, told=last)
         self._secrets.replace(uid, set())
         self._replace_claims(uid, set())
         return known.resource if known else None

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 MAX_BODY: Final = 1 << 20
 """Bytes of a body, as sent and as decoded."""
 
-MAX_CONNECTIONS: Final = 100
+MAX_CONNECTIONS: Final = 64
 """Per origin, where the limit of open files allows as many."""
 
 KEEP_SECONDS: Final = 4.0

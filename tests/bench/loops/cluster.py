@@ -44,7 +44,12 @@ class Cluster:
         await self._session.close()
 
     async def resources(self) -> AsyncIterator[Json]:
-        """Every resource as it is, then every change of one; ends with the watch."""
+        """Every resource as it is, then every change of one; from the beginning whenever the watch ends."""
+        while True:
+            async for resource in self._until_the_watch_ends():
+                yield resource
+
+    async def _until_the_watch_ends(self) -> AsyncIterator[Json]:
         async with self._session.get(self._path) as answer:
             answer.raise_for_status()
             listed = await answer.json()

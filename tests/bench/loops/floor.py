@@ -26,7 +26,7 @@ class Floor:
         self._sent: dict[str, int] = {}
 
     async def run(self) -> None:
-        """Handle every change until the watch ends."""
+        """Handle every change until killed."""
         async with asyncio.TaskGroup() as tasks:
             async for resource in self._cluster.resources():
                 uid, generation = resource["metadata"]["uid"], resource["metadata"]["generation"]

@@ -7,45 +7,74 @@ read; PUT; write down the outcome. Nothing else: no retry, no look afterwards, n
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import uuid
-from typing import Any, Final
+from contextlib import aclosing
+from http import HTTPStatus
+from typing import Any, Final, NamedTuple
 
-import httpx
+import httpcore
 
 from bench.loops.cluster import Cluster, authorization, is_due, path_of
 
 WORKERS: Final = 64
 """Resources in flight at once; as the operator ships."""
 
-_ALONE: Final = httpx.Limits(max_connections=1, max_keepalive_connections=1)
-"""A client for each connection: a pool that is shared by many requests is slow in httpcore 1.0."""
+TIMEOUT_SECONDS: Final = 30
+
+
+class Answer(NamedTuple):
+    """What the provider said."""
+
+    status: int
+    content: bytes
+
+    @property
+    def ok(self) -> bool:
+        """Whether it did what was asked."""
+        return self.status < HTTPStatus.MULTIPLE_CHOICES
 
 
 class Provider:
-    """The provider's API on kept connections."""
+    """The provider's API on kept connections, each used by one request at a time."""
 
     def __init__(self, origin: str) -> None:
-        self._origin = origin
-        self._tls = httpx.create_ssl_context(trust_env=False)
-        self._idle: list[httpx.AsyncClient] = []
+        url = httpcore.URL(origin)
+        self._origin = url.origin
+        self._headers = [(b"Host", origin.partition("//")[2].encode()), *_encoded(authorization())]
+        self._idle: list[httpcore.AsyncHTTPConnection] = []
 
-    async def call(self, method: str, path: str, body: Any = None) -> httpx.Response:
+    async def call(self, method: str, path: str, body: Any = None) -> Answer:
         """One request; the answer is read whole."""
-        client = self._idle.pop() if self._idle else self._new_client()
-        answer = await client.request(method, path, json=body)
-        self._idle.append(client)
-        return answer
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            connection = await self._kept() or httpcore.AsyncHTTPConnection(self._origin)
+            answer = await connection.handle_async_request(self._request(method, path, body))
+            async with aclosing(answer):
+                content = await answer.aread()
+        self._idle.append(connection)
+        return Answer(answer.status, content)
 
-    def _new_client(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            base_url=self._origin,
-            headers=authorization(),
-            verify=self._tls,
-            limits=_ALONE,
-            timeout=30,
-            trust_env=False,
-        )
+    async def _kept(self) -> httpcore.AsyncHTTPConnection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.has_expired():
+                return connection
+            await connection.aclose()
+        return None
+
+    def _request(self, method: str, path: str, body: Any) -> httpcore.Request:
+        origin = self._origin
+        url = httpcore.URL(scheme=origin.scheme, host=origin.host, port=origin.port, target=path)
+        if body is None:
+            return httpcore.Request(method, url, headers=self._headers)
+        content = json.dumps(body).encode()
+        more = _encoded({"Content-Type": "application/json", "Content-Length": str(len(content))})
+        return httpcore.Request(method, url, headers=[*self._headers, *more], content=content)
+
+
+def _encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode()) for name, value in headers.items()]
 
 
 class Safe:
@@ -59,7 +88,7 @@ class Safe:
         self._busy: set[str] = set()
 
     async def run(self) -> None:
-        """Handle every change until the watch ends."""
+        """Handle every change until killed."""
         async with asyncio.TaskGroup() as tasks:
             async for resource in self._cluster.resources():
                 uid = resource["metadata"]["uid"]
@@ -81,15 +110,17 @@ class Safe:
         live, versions = await asyncio.gather(
             self._provider.call("GET", path), self._provider.call("GET", f"{path}/version?limit=100")
         )
-        base = max((int(number) for number in versions.raise_for_status().json()["data"]), default=0)
-        live.raise_for_status()
+        if not (live.ok and versions.ok):
+            raise RuntimeError(f"the provider answered {live.status} and {versions.status}")
+        json.loads(live.content)
+        base = max(map(int, json.loads(versions.content)["data"]), default=0)
         operation = {"id": uuid.uuid4().hex, "generation": generation, "baseVersion": base}
         kept = {name: value for name, value in resource.get("status", {}).items() if name != "operation"}
         stored = await self._cluster.swap_status(resource, {**kept, "operation": operation})
         if stored is None:
             return
         answer = await self._provider.call("PUT", path, resource["spec"]["update"])
-        state = "Applied" if answer.is_success else f"HTTP {answer.status_code}"
+        state = "Applied" if answer.ok else f"HTTP {answer.status}"
         await self._cluster.swap_status(stored, {"observedGeneration": generation, "state": state})
 
 

@@ -20,6 +20,11 @@ def _shipped(flag: str) -> float:
     return float(Settings.model_fields[flag.replace("-", "_")].default)
 
 
+def scaling(wish: Wish) -> dict[str, Any]:
+    """The bounds between which the provider scales."""
+    return {"minReplicas": wish.least, "maxReplicas": wish.replicas, "cooldownSeconds": COOLDOWN}
+
+
 class Ours(Subject):
     """The operator with its default policies; its times are shorter than its defaults, its call budget is larger."""
 
@@ -45,7 +50,7 @@ class Ours(Subject):
             "credentialsSecretRef": {"name": "key"},
             "versionComment": wish.comment,
             "gpu": {"type": "H100", "count": 1},
-            "scaling": {"minReplicas": 0, "maxReplicas": wish.replicas, "cooldownSeconds": COOLDOWN},
+            "scaling": scaling(wish),
             "driftPolicy": "Correct" if wish.correct else "Report",
             "friendli": {
                 "hfModelRepo": wish.model,

@@ -36,6 +36,8 @@ class Subject(ABC):
     version: ClassVar[str]
     kind: ClassVar[str]
     plural: ClassVar[str]
+    provider: ClassVar[str] = "friendli"
+    """Whose endpoints it keeps."""
 
     def __init__(self, rig: Rig) -> None:
         self.rig = rig

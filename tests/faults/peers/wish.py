@@ -24,6 +24,7 @@ class Wish:
         model: The model, which the provider never shows.
         comment: What the next version is to be called; no part of the configuration.
         correct: Whether a change by somebody else is to be undone, where a subject leaves the choice.
+        least: The smallest number of replicas, which it shows as well.
     """
 
     endpoint_id: str
@@ -31,6 +32,7 @@ class Wish:
     model: str = "org/model-a"
     comment: str = "first"
     correct: bool = False
+    least: int = 0
 
     def body(self) -> dict[str, Any]:
         """The provider's update request that asks for all of it."""
@@ -40,7 +42,7 @@ class Wish:
             "hfModelRepoRevision": REVISION,
             "newVersionComment": self.comment,
             "instanceOptionId": OPTION,
-            "autoscalingPolicy": {"minReplica": 0, "maxReplica": self.replicas, "cooldownPeriod": COOLDOWN},
+            "autoscalingPolicy": {"minReplica": self.least, "maxReplica": self.replicas, "cooldownPeriod": COOLDOWN},
             "advanced": {
                 "tokenizer_skip_special_tokens": True,
                 "tokenizer_add_special_tokens": True,
@@ -55,7 +57,7 @@ class Wish:
         Left out are the comment, and the name, in which one of the subjects has to keep a mark.
         """
         wanted = {
-            "autoscaling_min": 0,
+            "autoscaling_min": self.least,
             "autoscaling_max": self.replicas,
             "autoscaling_cooldown": COOLDOWN,
             "hf_model_repo": self.model,

@@ -128,6 +128,24 @@ def test_what_was_deleted_does_not_come_back_by_an_old_event() -> None:
     assert kept.get("u1") == resource(version=8)
 
 
+def test_an_answer_to_a_write_does_not_bring_back_what_has_left_our_scope() -> None:
+    """The API server answers a write in the same way whether or not the resource still has the labels of our shard."""
+    it = store()
+    it.put(resource(version=4))
+    it.remove("u1", "5")
+    it.answered(resource(version=6))
+    assert it.get("u1") is None
+    assert it.put(resource(version=7))  # it is told of again
+
+
+def test_what_leaves_our_scope_is_gone_although_a_later_answer_came_first() -> None:
+    it = store()
+    it.put(resource(version=4))
+    it.answered(resource(version=6))
+    assert it.remove("u1", "5") is not None
+    assert it.get("u1") is None
+
+
 def test_deletions_are_forgotten_after_a_while() -> None:
     clock = Clock()
     kept = store(clock)

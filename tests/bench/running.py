@@ -1,0 +1,81 @@
+"""A run from its first program to its last result."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from bench.contestants import SUBJECTS, TESTS, prepare
+from bench.figures import FIGURES
+from bench.record import Dropped, Result, Run, save
+from bench.turns import Course, Plan
+from bench.vitals import machine
+from inference_operator.playground.binaries import PROGRAMS, ensure
+from inference_operator.playground.controlplane import ControlPlane
+from inference_operator.playground.emulators.process import emulator_process
+from planes import PROGRAMS as PLANE_PROGRAMS
+from planes import USERS
+
+
+def conducted(plan: Plan, command: str, kept: Path | None = None) -> Run:
+    """Carry out a plan, telling on the way what was seen.
+
+    Args:
+        plan: What is run.
+        command: How to repeat it.
+        kept: Where its results are kept, those of whole blocks also when it is interrupted.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # or nobody would end the subjects
+    ensure(PLANE_PROGRAMS)
+    prepare(plan.subjects)
+    console, began = Console(stderr=True), datetime.now(UTC).isoformat(timespec="seconds")
+
+    def report(block: int, subject: str, phase: str, found: Result | None) -> None:
+        if found is not None:
+            seen = [f"{figure.name} {value:.4g}" for figure in FIGURES if (value := figure.of(found)) is not None]
+            line = f"block {block + 1}/{plan.blocks} {subject} {phase}: {', '.join(seen)}; others {found.others:.0%}"
+            console.print(line, highlight=False, soft_wrap=True)
+
+    def of_blocks(blocks: int) -> Run:
+        return Run(
+            date=began,
+            commit=_commit(),
+            command=command,
+            seed=plan.seed,
+            blocks=blocks,
+            machine=machine(),
+            versions=_versions(),
+            subjects=[SUBJECTS[name].profile for name in SUBJECTS if name in plan.subjects],
+            results=[result for result in results if result.block < blocks],
+            dropped=[each for each in dropped if each.block < blocks],
+            others=plan.others,
+        )
+
+    results: list[Result] = []
+    dropped: list[Dropped] = []
+    whole = plan.blocks
+    try:
+        with ControlPlane(users=USERS) as plane, emulator_process() as emulators:
+            results.extend(Course(plane, emulators, plan, report, dropped).run())
+    except BaseException:
+        whole = results[-1].block if results else 0
+        raise
+    finally:
+        if kept is not None and whole:
+            save(of_blocks(whole), kept)
+    return of_blocks(whole)
+
+
+def _versions() -> dict[str, str]:
+    return {"kube-apiserver": PROGRAMS["kube-apiserver"].module.version, "Python": sys.version.split()[0]}
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(TESTS), "describe", "--always", "--dirty"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"
