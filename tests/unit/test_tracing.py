@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
-from structlog.contextvars import get_contextvars
+from structlog.contextvars import clear_contextvars, get_contextvars
 from structlog.testing import capture_logs
 
 from inference_operator.core.model import Resource
@@ -111,6 +111,12 @@ def test_without_a_variable_nothing_of_it_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_bound() -> None:
+    """Passes that were cut off in other tests leave behind what they had bound."""
+    clear_contextvars()
 
 
 async def test_no_traces_are_none_whatever_is_told() -> None:

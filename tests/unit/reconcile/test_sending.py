@@ -320,12 +320,11 @@ async def test_an_operation_of_another_uid_is_waited_for_and_never_settled(world
 # ── what a pass leaves alone ──────────────────────────────────────────────────────────────────────────
 
 
-async def test_an_edit_of_labels_or_annotations_writes_nothing(world: World) -> None:
+async def test_an_edit_of_annotations_writes_nothing(world: World) -> None:
     world.server.apply("a", spec(memory={"size": 2}))
     await world.settle(UID, 100)
     updates, writes = world.updates, len(world.server.writes)
     world.server.apply("a", spec(memory={"size": 2}), annotations={"team": "x"})
-    edit(world, labels={"team": "x"})
     await world.settle(UID, 100)
     assert (world.updates, len(world.server.writes)) == (updates, writes)
 
