@@ -19,6 +19,10 @@ from inference_operator.reconcile.sweeps import Sweeps
 from inference_operator.reconcile.work import Clock, Options, Sight, Work
 
 
+RECENT_POLLS = 1.25
+"""For so many polls what was read by itself counts as known before a write: until a poll that came late has read it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Depth:
     """How deep to look.
@@ -111,7 +115,7 @@ class Lookout:
         confirmed = self.sweeps.confirmed(work.uid, resolved.account)
         if confirmed is not None or depth.urgency is not Urgency.WRITE:
             return confirmed
-        is_recent = self.clock.now() - work.recollection.listed_at <= self.pace.poll
+        is_recent = self.clock.now() - work.recollection.listed_at <= RECENT_POLLS * self.pace.poll
         return work.recollection.listed if is_recent and not self.sweeps.has_moved(work.uid) else None
 
     def vouched(self, work: Work, resolved: Resolved) -> float | None:
