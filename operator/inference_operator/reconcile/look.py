@@ -18,7 +18,6 @@ from inference_operator.reconcile.resolve import Resolved
 from inference_operator.reconcile.sweeps import Sweeps
 from inference_operator.reconcile.work import Clock, Options, Sight, Work
 
-
 RECENT_POLLS = 1.25
 """For so many polls what was read by itself counts as known before a write: until a poll that came late has read it."""
 
