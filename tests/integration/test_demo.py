@@ -36,7 +36,7 @@ def test_it_ends_by_itself_with_everything_converged(done: subprocess.CompletedP
 
 
 def test_the_edit_costs_exactly_one_update(done: subprocess.CompletedProcess[str]) -> None:
-    before, edited, after = done.stdout.partition("Edited chat")
+    before, edited, after = done.stdout.partition("Editing chat")
     endpoint = next(part.endpoint_id for part in PARTS if part.sample == EDITED)
     assert edited
     assert updates(before) == sorted(part.endpoint_id for part in PARTS if part.writes)
