@@ -352,12 +352,16 @@ _DEFINITIONS: Final = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
 def standing(application: Mapping[str, Any]) -> dict[str, str | None]:
-    """What an application says of itself: `sync`, `health`, and `phase` of the last operation."""
+    """What an application says of itself: `sync`, `health`, and `phase` of the last operation.
+
+    An operation that was asked for and has not ended is `Running`. Argo CD may say Synced and Healthy beside one: its
+    cache is behind right after a sync, the comparison then asks for another, and the next comparison finds all well.
+    """
     status = application.get("status", {})
     return {
         "sync": status.get("sync", {}).get("status"),
         "health": status.get("health", {}).get("status"),
-        "phase": status.get("operationState", {}).get("phase"),
+        "phase": "Running" if "operation" in application else status.get("operationState", {}).get("phase"),
     }
 
 

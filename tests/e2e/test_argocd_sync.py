@@ -165,7 +165,7 @@ def test_self_heal_reverts_the_spec_and_leaves_what_actions_ask_for(world: World
     rig = world.rig
     endpoint_id = rig.endpoint("friendli")
     world.deploy("healed", manifest("kept", spec_of("friendli", endpoint_id, scaling={"replicas": 2})))
-    healthy = {"sync": "Synced", "health": "Healthy"}
+    healthy = {"sync": "Synced", "health": "Healthy", "phase": "Succeeded"}
     world.argo_cd.wait("healed", what="the first sync", **healthy)
 
     world.act("kept", "suspend")
@@ -207,9 +207,15 @@ def test_what_is_documented_for_autoscalers_keeps_self_heal_from_the_replicas(wo
     chosen = {key: documented[key] for key in ("ignoreDifferences", "syncPolicy")}
     assert documented["syncPolicy"]["automated"]["selfHeal"] is True
     world.deploy("scaled", manifest("elastic", spec_of("friendli", endpoint_id, scaling={"replicas": 2})), **chosen)
-    world.argo_cd.wait("scaled", what="the first sync", sync="Synced", health="Healthy")
+    world.argo_cd.wait("scaled", what="the first sync", sync="Synced", health="Healthy", phase="Succeeded")
+    # What is kept comes from Argo CD's cache: the health of the rollout tells that the third replica is in it.
+    rig.emulators.set_knobs("friendli", endpoint_id, rollout_seconds=AN_HOUR)
     rig.merge("elastic", {"spec": {"replicas": 3}}, "/scale")
-    wait_for(lambda: rig.committed(endpoint_id) == 2, what="the third replica")
+    world.argo_cd.wait("scaled", what="the rollout of the third replica", health="Progressing")
+    rig.emulators.set_knobs("friendli", endpoint_id, rollout_seconds=0)
+    rig.emulators.set_endpoint("friendli", endpoint_id, state="RUNNING")
+    world.argo_cd.wait("scaled", what="the third replica", health="Healthy")
+    assert rig.committed(endpoint_id) == 2
     # Another part of the manifest changes, and is applied without the replicas.
     changed = spec_of("friendli", endpoint_id, scaling={"replicas": 2}, versionComment="from Git")
     world.repository.commit("scaled", manifest("elastic", changed))

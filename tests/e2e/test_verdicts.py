@@ -166,7 +166,10 @@ def test_the_documented_wait_for_two_conditions_ends_early_when_stalled(
     assert script.count("ie/llama-chat") == 2
     seconds = 3 if name == "reconciling" else 120
     script = script.replace("ie/llama-chat", f"--namespace={run.rig.namespace} ie/{name}")
-    script = script.replace("--timeout=30m", f"--timeout={seconds}s").replace("kubectl", str(tools["kubectl"]))
+    for documented, used in (("30m", seconds), ("31m", seconds + 5)):
+        assert script.count(f"--timeout={documented}") == 1
+        script = script.replace(f"--timeout={documented}", f"--timeout={used}s")
+    script = script.replace("kubectl", str(tools["kubectl"]))
     done = subprocess.run(
         ["bash", "-c", script],
         env={**environment(run.rig, run.folder), "PATH": "/usr/bin:/bin"},
