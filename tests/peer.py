@@ -43,6 +43,9 @@ class Peer:
     answering: Answering | None = None
     requests: list[bytes] = field(default_factory=list)
     connections: int = 0
+    open: list[Connection] = field(default_factory=list)
+    """The connections that have not ended yet."""
+
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once a request has arrived."""
 
@@ -64,6 +67,7 @@ class Peer:
         """Serve one connection until it ends."""
         self.connections += 1
         connection = Connection(writer)
+        self.open.append(connection)
         try:
             while request := await _request(reader):
                 self.requests.append(request)
@@ -75,6 +79,7 @@ class Peer:
         except ConnectionResetError:
             self.ends.append("reset")
         finally:
+            self.open.remove(connection)
             self.ended.set()
             writer.transport.abort()
 

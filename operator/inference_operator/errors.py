@@ -67,7 +67,7 @@ class Throttled(EndpointError):  # noqa: N818
     """Too fast.
 
     Attributes:
-        retry_after: Seconds of silence that the provider asked for; 0 where it gave none.
+        retry_after: Seconds of silence that are kept with the key: what the provider asked for, or the least there is.
     """
 
     def __init__(self, message: str, *, retry_after: float = 0.0) -> None:

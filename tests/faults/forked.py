@@ -19,7 +19,6 @@ PRELOADED = [
     "inference_operator.app",
     "inference_operator.cli",
     "inference_operator.environment",
-    *("anyio._backends._asyncio", "h11", "httpcore._backends.anyio"),  # what httpx imports when it first sends
 ]
 
 

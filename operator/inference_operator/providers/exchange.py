@@ -9,23 +9,22 @@ import asyncio
 import contextlib
 import socket
 import ssl
-import struct
 import time
 import zlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import UTC, datetime
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
 import certifi
-import httpcore
+import h11
 from yarl import URL
 
 from inference_operator import __version__
 from inference_operator.descriptors import connections_per_pool
 from inference_operator.providers.answers import Answer, NoAnswer, retry_after
+from inference_operator.providers.connection import Connection, Route, TunnelRefused, host_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,20 +50,18 @@ GZIP_OR_ZLIB: Final = 47
 """`wbits` of a decompressor that recognises both."""
 
 
-_SENDING: Final = {"http11.send_request_headers.started", "http11.send_request_body.started"}
-
-
 class _Closed(Exception):  # noqa: N818 - not an error of ours
     """Nothing is sent any more."""
 
 
 CLAUSES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (_Closed, "the process is ending"),
-    (httpcore.ProxyError, "the proxy refused the connection"),
+    (TunnelRefused, "the proxy refused the connection"),
     (ssl.SSLError, "the TLS connection failed"),
     (socket.gaierror, "the host name could not be resolved"),
     (ConnectionRefusedError, "the connection was refused"),
     (ConnectionResetError, "the connection was reset"),
+    (OSError, "the connection failed"),
     (zlib.error, "an answer that cannot be unpacked"),
 )
 """What is told of an exception; never its own text."""
@@ -76,12 +73,12 @@ def trust(ca_file: Path | None) -> ssl.SSLContext:
     Raises:
         ValueError: The file cannot be read or holds no certificate.
     """
-    if ca_file is None:
-        return ssl.create_default_context(cafile=certifi.where())
     try:
-        return ssl.create_default_context(cafile=str(ca_file))
+        context = ssl.create_default_context(cafile=certifi.where() if ca_file is None else str(ca_file))
     except (OSError, ssl.SSLError):
         raise ValueError(f"{ca_file} cannot be read or holds no certificate in PEM form") from None
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
 class Exchange:
@@ -96,24 +93,22 @@ class Exchange:
 
     def __init__(self, origin: str, *, timeout: float, tls: ssl.SSLContext, proxy_url: str | None) -> None:
         url = URL(origin)
+        proxy = URL(proxy_url) if proxy_url is not None and url.scheme == "https" else None
         self._timeout = timeout
-        self._url = partial(httpcore.URL, scheme=url.scheme, host=url.raw_host or "", port=url.port)
-        self._headers = [(name.encode(), value.encode()) for name, value in {"Host": _host(url), **HEADERS}.items()]
-        self._connect = _connecting(self._url().origin, tls, proxy_url if url.scheme == "https" else None)
+        self._route = Route(url, timeout=timeout, tls=tls, proxy=proxy)
+        self._headers = [("Host", host_of(url)), *HEADERS.items()]
         self._places = asyncio.Semaphore(min(MAX_CONNECTIONS, connections_per_pool()))
-        self._busy: dict[httpcore.AsyncConnectionInterface, _Progress] = {}
-        self._idle: deque[tuple[float, httpcore.AsyncConnectionInterface]] = deque()  # since when, in order
+        self._busy: set[Connection] = set()
+        self._idle: deque[tuple[float, Connection]] = deque()  # since when, in order
         self._closed = False
 
     async def close(self) -> None:
-        """Close all connections; exchanges in flight end without an answer, and none begins any more."""
+        """Close all connections; exchanges in flight end without an answer, and what still connects sends nothing."""
         self._closed = True
-        for progress in self._busy.values():
-            progress.ended = True
-        connections = [*self._busy, *(connection for _, connection in self._idle)]
+        for connection in [*self._busy, *(connection for _, connection in self._idle)]:
+            connection.abort()
         self._idle.clear()
-        for connection in connections:
-            await connection.aclose()
+        await asyncio.sleep(0)  # after which asyncio has closed the sockets
 
     async def run(
         self,
@@ -135,149 +130,81 @@ class Exchange:
             content: Body.
             since: Monotonic time from which the time to begin counts, where that is earlier than now.
         """
-        progress = _Progress(self._timeout, time.monotonic() if since is None else since)
+        deadline = (time.monotonic() if since is None else since) + self._timeout
+        target = f"{path}?{urlencode(params)}" if params else path
+        sent = False
         try:
-            request = httpcore.Request(
-                method,
-                self._url(target=f"{path}?{urlencode(params)}" if params else path),
-                headers=[*self._headers, *headers.items(), *_length(content)],
-                content=content,
-                extensions={"trace": progress},
-            )
-            async with (
-                asyncio.timeout(self._timeout),
-                self._connection(progress) as connection,
-                contextlib.aclosing(await connection.handle_async_request(request)) as response,
-            ):
-                return await _read(response)
+            async with asyncio.timeout(self._timeout), self._connection() as connection:
+                length = () if content is None else (("Content-Length", str(len(content))),)
+                request = h11.Request(method=method, target=target, headers=[*self._headers, *headers.items(), *length])
+                message = connection.encode(request, content)
+                self._must_not_be_late(deadline, connection)
+                sent = True
+                connection.send(message)
+                return await _read(connection)
         except Exception as error:  # noqa: BLE001 - whatever it was, only whether the request left matters
-            why = f"no complete answer within {self._timeout:g} s" if isinstance(error, TimeoutError) else _why(error)
-        return NoAnswer(why, sent=progress.sent)
+            is_late = isinstance(error, TimeoutError) and error.errno is None  # the kernel's own has a number
+            why = f"no complete answer within {self._timeout:g} s" if is_late else _why(error)
+        return NoAnswer(why, sent=sent)
+
+    def _must_not_be_late(self, deadline: float, connection: Connection) -> None:
+        """Ask once more right before sending: a frozen process goes on before any timer can tell how late it is."""
+        if self._closed:
+            raise _Closed
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        if connection.is_spoiled:
+            raise ConnectionResetError
 
     @contextlib.asynccontextmanager
-    async def _connection(self, progress: _Progress) -> AsyncIterator[httpcore.AsyncConnectionInterface]:
-        """A connection for one exchange alone, kept for the next one if this one ends well.
-
-        A TLS handshake that is cut off leaves its socket open (httpcore 1.0), which is why it is closed here.
-        """
+    async def _connection(self) -> AsyncIterator[Connection]:
+        """A connection for one exchange alone, kept for the next one if this one ends well."""
         async with self._places:
-            kept = await self._kept()
             if self._closed:
                 raise _Closed
-            connection = kept or self._connect()
-            self._busy[connection] = progress
+            connection = self._kept() or await self._route.connect()
+            self._busy.add(connection)
+            is_kept = False
             try:
                 yield connection
-            except BaseException:
-                if progress.unfinished is not None:
-                    await progress.unfinished.aclose()
-                await connection.aclose()
-                raise
+                is_kept = connection.settle() and not self._closed
             finally:
-                del self._busy[connection]
-            if connection.is_available():
-                self._idle.append((time.monotonic(), connection))
+                self._busy.remove(connection)
+                if is_kept:
+                    self._idle.append((time.monotonic(), connection))
+                else:
+                    connection.abort()
 
-    async def _kept(self) -> httpcore.AsyncConnectionInterface | None:
-        """The connection that was used last, of those that are neither too old nor closed by the server."""
+    def _kept(self) -> Connection | None:
+        """The connection that was used last, of those that are neither too old nor spoiled."""
         while self._idle and self._idle[0][0] < time.monotonic() - KEEP_SECONDS:
-            await self._idle.popleft()[1].aclose()
+            self._idle.popleft()[1].abort()
         while self._idle:
             _, connection = self._idle.pop()
-            if not connection.has_expired():
+            if connection.is_silent:
                 return connection
-            await connection.aclose()
+            connection.abort()
         return None
-
-
-def _host(url: URL) -> str:
-    return f"{url.host_subcomponent}" if url.is_default_port() else f"{url.host_subcomponent}:{url.port}"
-
-
-def _length(content: bytes | None) -> Iterable[tuple[str, str]]:
-    return () if content is None else [("Content-Length", str(len(content)))]
-
-
-def _connecting(
-    origin: httpcore.Origin, tls: ssl.SSLContext, proxy_url: str | None
-) -> Callable[[], httpcore.AsyncConnectionInterface]:
-    """What makes a connection, which connects when it is first used.
-
-    Pools make the connections through a proxy, and are used for nothing else: httpcore 1.0 compares all connections
-    of a pool with each other whenever a request begins or ends.
-    """
-    if proxy_url is None:
-        return partial(httpcore.AsyncHTTPConnection, origin, ssl_context=tls)
-    url = URL(proxy_url)
-    pool = httpcore.AsyncHTTPProxy(
-        httpcore.URL(scheme=url.scheme, host=url.raw_host or "", port=url.port, target="/"),
-        proxy_auth=((url.user or "").encode(), (url.password or "").encode()) if url.user or url.password else None,
-        ssl_context=tls,
-    )
-    return partial(pool.create_connection, origin)
-
-
-class _Progress:
-    """Follows a request through httpcore by its documented trace events, and prepares its socket.
-
-    A process that was frozen goes on in the middle of a request, before any timer can tell how late it is. Therefore
-    the time is looked at once more right before the head and right before the body; without it nothing is carried out.
-
-    Attributes:
-        sent: The request has been handed to a connection.
-        unfinished: A connection that was opened for the request and is not ready for it yet.
-        ended: Nothing may be sent any more.
-    """
-
-    def __init__(self, timeout: float, since: float) -> None:
-        self.sent = False
-        self.ended = False
-        self.unfinished: httpcore.AsyncNetworkStream | None = None
-        self._timeout = timeout
-        self._deadline = since + timeout
-
-    async def __call__(self, event: str, info: Mapping[str, Any]) -> None:
-        if event in _SENDING and self.ended:
-            raise _Closed
-        if event in _SENDING and time.monotonic() > self._deadline:
-            raise TimeoutError
-        if event == "connection.connect_tcp.complete":
-            self.unfinished = info["return_value"]
-            _close_hard(info["return_value"].get_extra_info("socket"), self._timeout)
-        elif event == "http11.send_request_headers.started" and info["request"].method != b"CONNECT":
-            self.unfinished = None
-            self.sent = True
-
-
-def _close_hard(connected: socket.socket | None, timeout: float) -> None:
-    """Keep the kernel from sending on for a request that this process has given up, or for a dead process.
-
-    Set here and not with httpcore's `socket_options`, which does not reach connections to a proxy.
-    """
-    if connected is None:
-        return
-    with contextlib.suppress(OSError):
-        connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, round(timeout * 1000)))
 
 
 class _Unreadable(Exception):  # noqa: N818 - not an error of ours
     """The answer is not one that will be read; says why."""
 
 
-async def _read(response: httpcore.Response) -> Answer:
-    encoding = ", ".join(_values(response, b"content-encoding"))
+async def _read(connection: Connection) -> Answer:
+    while not isinstance(head := await connection.next_event(), h11.Response):  # noqa: ASYNC110 - the sleep is
+        await asyncio.sleep(0)  # for others, as below
+    encoding = ", ".join(_values(head, b"content-encoding"))
     body = _Body(encoding.strip().lower())
-    async for chunk in response.aiter_stream():
-        body.add(chunk)
+    while isinstance(event := await connection.next_event(), h11.Data):
+        body.add(event.data)
         await asyncio.sleep(0)  # a body in a million pieces would hold up everything else
-    silence = retry_after(_values(response, b"retry-after"), datetime.now(UTC))
-    return Answer(response.status, body.whole(), silence)
+    silence = retry_after(_values(head, b"retry-after"), datetime.now(UTC))
+    return Answer(head.status_code, body.whole(), silence)
 
 
-def _values(response: httpcore.Response, header: bytes) -> list[str]:
-    return [value.decode("latin-1") for name, value in response.headers if name.lower() == header]
+def _values(head: h11.Response, header: bytes) -> list[str]:
+    return [value.decode("latin-1") for name, value in head.headers if name == header]
 
 
 class _Body:

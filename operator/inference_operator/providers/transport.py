@@ -282,8 +282,8 @@ class Channel:
             error.message = f"{who}: {answered(answer.status, '')}"
             error.args = (error.message,)
         if isinstance(error, Throttled):
-            error.retry_after = max(error.retry_after, answer.retry_after)
-            self.budget.pause(max(error.retry_after, MIN_PAUSE), sent=sent)
+            error.retry_after = max(error.retry_after, answer.retry_after, MIN_PAUSE)
+            self.budget.pause(error.retry_after, sent=sent)
         return error
 
     def _redaction(self) -> Redaction:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from inference_operator.core.port import Capabilities
+from inference_operator.errors import Throttled
 from inference_operator.providers.friendli import translate
 from inference_operator.providers.friendli.client import FriendliClient, refine
 from inference_operator.providers.friendli.options import RULES, FriendliOptions
@@ -50,11 +52,16 @@ class FriendliConnection:
         """Read what of configuration, state and history is asked for and not known, at once; raises as the port says.
 
         All reads are waited for, and the first of them in this order names the error: which one answers
-        first must not show in status.
+        first must not show in status. Only what comes after a 429 is spared: it speaks of the key, and each of the
+        others would bring a pause of its own, in which nobody else with this key has a turn.
         """
-        spec, status, history = await asyncio.gather(
-            self._spec(ref, look), self._status(ref, look), self._history(ref, look), return_exceptions=True
-        )
+        reads: list[asyncio.Future[Any]] = [
+            asyncio.ensure_future(read)
+            for read in (self._spec(ref, look), self._status(ref, look), self._history(ref, look))
+        ]
+        for place, read in enumerate(reads, start=1):
+            read.add_done_callback(partial(_spare, reads[place:]))
+        spec, status, history = await asyncio.gather(*reads, return_exceptions=True)
         return translate.observed(_sound(spec), _sound(status), _sound(history))
 
     async def _spec(self, ref: EndpointRef, look: Look) -> Spec:
@@ -75,6 +82,12 @@ class FriendliConnection:
     async def update(self, ref: EndpointRef, body: Json) -> Spec:
         """Send one update, which makes one version; raises as the port says."""
         return await self.client.update(ref.endpoint_id, body)
+
+
+def _spare(later: Sequence[asyncio.Future[Any]], read: asyncio.Future[Any]) -> None:
+    if not read.cancelled() and isinstance(read.exception(), Throttled):
+        for each in later:
+            each.cancel()
 
 
 def _sound(result: Result | BaseException) -> Result:

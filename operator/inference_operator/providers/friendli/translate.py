@@ -8,6 +8,7 @@ of an update, and the team is a header.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +87,9 @@ READABLE = frozenset({*SHOWN, GPU, REPLICAS})
 
 SHAPES: Mapping[str, tuple[str, int]] = MappingProxyType({option: shape for shape, option in INSTANCE_OPTIONS.items()})
 """Instance option id to GPU type and count."""
+
+MAX_GPU_NAMES = 64
+"""Spellings of GPU names of which it is remembered what they mean; every look asks for the same few."""
 
 STATES: Mapping[str, State] = MappingProxyType(
     {
@@ -233,6 +237,7 @@ def snapshot(spec: Spec) -> Snapshot:
     )
 
 
+@lru_cache(MAX_GPU_NAMES)
 def gpu_name(shown: str) -> str:
     """The name that `spec.gpu.type` has for what Friendli calls a GPU; an unknown one in the same style.
 

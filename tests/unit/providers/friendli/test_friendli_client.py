@@ -52,7 +52,7 @@ def well(path: str, _: dict[str, str]) -> tuple[int, Any]:
 
 
 @asynccontextmanager
-async def connected(answers: Answers) -> AsyncIterator[tuple[FriendliConnection, Peer]]:
+async def connected(answers: Answers, burst: int = 1000) -> AsyncIterator[tuple[FriendliConnection, Peer]]:
     async def answer(connection: Connection, request: bytes) -> None:
         url = urlsplit(request.split(b" ")[1].decode())
         status, body = answers(url.path, {name: values[0] for name, values in parse_qs(url.query).items()})
@@ -60,7 +60,8 @@ async def connected(answers: Answers) -> AsyncIterator[tuple[FriendliConnection,
 
     async with listening() as peer:
         peer.answering = answer
-        transport = Transport(TransportSettings(request_timeout=5, calls_per_second=1000, calls_burst=1000), Silence())
+        settings = TransportSettings(request_timeout=5, calls_per_second=burst, calls_burst=burst)
+        transport = Transport(settings, Silence())
         key = Credentials(SecretStr("flp_swordfish-0123456789"))
         try:
             yield DRIVER.connect(transport, origin=peer.origin, credentials=key, team=REF.team), peer
@@ -103,6 +104,23 @@ async def test_a_look_reads_what_it_is_asked_for() -> None:
             assert sorted(line[1].partition("?")[0] for line in lines) == sorted(paths)
             assert all(b"X-Friendli-Team: team-1" in request for request in peer.requests)
             assert (seen.history is not None) == look.history
+
+
+async def test_a_429_spares_the_reads_that_still_wait_for_their_turn() -> None:
+    async with connected(lambda *_: (429, {}), burst=1) as (connection, peer):
+        with pytest.raises(Throttled):
+            await connection.observe(REF, Look(history=True))
+        assert connection.client.channel.budget.waiting == 0
+        assert [request.split(b" ")[1].decode() for request in peer.requests] == [ROOT]
+
+
+async def test_what_came_before_a_429_names_the_error() -> None:
+    def answers(path: str, _: dict[str, str]) -> tuple[int, Any]:
+        return {ROOT: 403, f"{ROOT}/status": 429}.get(path, 200), {}
+
+    async with connected(answers) as (connection, _):
+        with pytest.raises(CredentialsRejected):
+            await connection.observe(REF, Look(history=True))
 
 
 async def test_no_team_is_no_header() -> None:
@@ -197,8 +215,9 @@ async def test_optional_fields_may_be_null_or_absent(
     def answers(path: str, query: dict[str, str]) -> tuple[int, Any]:
         return (200, body) if path == ROOT else well(path, query)
 
-    async with connected(answers) as (connection, _):
-        await connection.observe(REF, Look())
+    async with connected(well) as (plain, _), connected(answers) as (other, _):
+        seen, usual = await other.observe(REF, Look()), await plain.observe(REF, Look())
+    assert (seen.state, seen.history) == (usual.state, usual.history)
 
 
 @pytest.mark.parametrize("body", [{}, {"status": None}, {"phase": "DOWNLOADING_MODEL"}])
