@@ -18,6 +18,7 @@ from urllib.parse import quote, urlencode
 
 import aiohttp
 from kubernetes.aio.config import ConfigException
+from pydantic_core import from_json
 
 if TYPE_CHECKING:
     from inference_operator.kube.access import Access
@@ -218,8 +219,9 @@ def _escaped(value: str) -> str:
 
 
 def _parsed(content: bytes) -> JsonObject | None:
+    """The object of an answer; None where it is none, broken, or nested deeper than any kind of Kubernetes'."""
     try:
-        answer = json.loads(content)
+        answer = from_json(content, cache_strings="keys")  # it remembers those; among the values are Secrets'
     except ValueError:
         return None
     return answer if isinstance(answer, dict) else None

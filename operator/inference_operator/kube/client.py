@@ -15,8 +15,8 @@ from inference_operator.api import names
 from inference_operator.core.port import ResourceGone, StatusConflict
 from inference_operator.errors import Unavailable
 from inference_operator.kube import connections
-from inference_operator.kube.api import Refused, Unanswered, path_of, selector_of
-from inference_operator.kube.resources import collection_path, object_path, parse
+from inference_operator.kube.api import Refused, Unanswered, selector_of
+from inference_operator.kube.resources import VERSION_PATH, collection_path, object_path, parse
 
 if TYPE_CHECKING:
     from inference_operator.core.connection import ConnectionMap
@@ -122,7 +122,7 @@ class KubernetesCluster:
             Unavailable: The API server did not answer, or refused.
         """
         try:
-            kinds = await self._api.get(path_of("apis", names.GROUP, names.VERSION))
+            kinds = await self._api.get(VERSION_PATH)
         except (Refused, Unanswered) as error:
             if isinstance(error, Refused) and error.status == HTTPStatus.NOT_FOUND:
                 return False

@@ -12,6 +12,9 @@ from inference_operator.api import names
 from inference_operator.core.model import Resource
 from inference_operator.kube.api import path_of
 
+VERSION_PATH: Final = path_of("apis", names.GROUP, names.VERSION)
+"""Our kinds, in the version that is spoken."""
+
 REQUESTS: Final = (names.REFRESH_ANNOTATION, names.REAPPLY_ANNOTATION, names.SUSPEND_ANNOTATION)
 """Annotations that ask for something."""
 
@@ -37,13 +40,26 @@ def parse(document: Mapping[str, Any]) -> Resource:
     )
 
 
-def compact(resource: Resource) -> Resource:
+def compact(resource: Resource, before: Resource | None = None) -> Resource:
     """The same resource for keeping, with every text in it stored once, whichever resources hold it too.
 
     Most of what a fleet's resources say they say all alike: the names of fields, conditions, messages, times. That is
     more than half of what they take.
+
+    Args:
+        resource: A version of a resource.
+        before: An older version, compacted. What both say is taken from there; since each name has one type, what is
+            equal is the same.
     """
-    return replace(resource, spec=_interned(resource.spec), status=_interned(resource.status))
+    spec, status = (before.spec, before.status) if before else ({}, {})
+    return replace(resource, spec=_shared(resource.spec, spec), status=_shared(resource.status, status))
+
+
+def _shared(now: Mapping[str, Any], before: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {
+        sys.intern(name): known if (known := before.get(name)) == value else _interned(value)
+        for name, value in now.items()
+    }
 
 
 def _interned(value: Any) -> Any:
@@ -70,7 +86,7 @@ def is_newer(version: str, known: str) -> bool:
 def collection_path(namespace: str | None) -> str:
     """The InferenceEndpoints of one namespace, or of all."""
     scope = () if namespace is None else ("namespaces", namespace)
-    return path_of("apis", names.GROUP, names.VERSION, *scope, names.PLURAL)
+    return VERSION_PATH + path_of(*scope, names.PLURAL)
 
 
 def object_path(resource: Resource) -> str:

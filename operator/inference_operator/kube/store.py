@@ -122,7 +122,8 @@ class Store:
             self._keep(resource, told=known.told)
 
     def _keep(self, resource: Resource, *, told: str) -> None:
-        self._seen[resource.uid] = _Seen(resource.resource_version, self._clock(), compact(resource), told)
+        kept = compact(resource, self.get(resource.uid))
+        self._seen[resource.uid] = _Seen(resource.resource_version, self._clock(), kept, told)
         secrets = {(resource.namespace, name) for name in self._secret_names(resource.spec)}
         self._secrets.replace(resource.uid, secrets)
         self._replace_claims(resource.uid, _claimed(resource))

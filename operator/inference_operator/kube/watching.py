@@ -2,7 +2,9 @@
 
 kopf lists, watches, reconnects and starts over. It neither writes nor decides; no handler of it ever waits. What it
 does not tell we see at the requests it sends through our session: that a watch stands, that a listing was repeated
-(and something may have vanished unseen), and how long ago the API server was last heard of.
+(and something may have vanished unseen), and how long ago the API server was last heard of. There the events of a
+watch are taken, too, before kopf reads them as bookmarks; what it lists comes through its handlers, and may come later
+than an event that is newer.
 
 Secrets are watched as metadata: the contents of those that nothing refers to are never received.
 """
@@ -127,9 +129,9 @@ class Watcher:
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
         kopf.on.login(registry=registry)(self._login)
-        kopf.on.event(names.GROUP, names.VERSION, names.PLURAL, registry=registry)(self._take_resource)
+        kopf.on.event(names.GROUP, names.VERSION, names.PLURAL, registry=registry)(self._listed_resource)
         if self._on_secret:
-            kopf.on.event("", "v1", "secrets", registry=registry)(self._take_secret)
+            kopf.on.event("", "v1", "secrets", registry=registry)(self._listed_secret)
         return registry
 
     async def _login(self, **_: Any) -> kopf.AiohttpSession | None:
@@ -164,6 +166,9 @@ class Watcher:
             response = await self._begin_anew(request, handler)
         if response.ok and path in self._streams:
             self._hear(path, watching=watching)
+            if watching:
+                take = self._take_secret if path in self._secrets else self._take_resource
+                response.content = cast("aiohttp.StreamReader", framework.Bookmarks(response.content, take))
         return response
 
     async def _begin_anew(
@@ -186,10 +191,18 @@ class Watcher:
             if self._standing == self._streams:
                 self.established.set()
 
-    async def _take_resource(self, event: kopf.RawEvent, **_: Any) -> None:
+    async def _listed_resource(self, event: kopf.RawEvent, **_: Any) -> None:
+        if event["type"] is None:
+            self._take_resource(event)
+
+    async def _listed_secret(self, event: kopf.RawEvent, **_: Any) -> None:
+        if event["type"] is None:
+            self._take_secret(event)
+
+    def _take_resource(self, event: kopf.RawEvent) -> None:
         self._take(self._on_resource, event)
 
-    async def _take_secret(self, event: kopf.RawEvent, **_: Any) -> None:
+    def _take_secret(self, event: kopf.RawEvent) -> None:
         if self._on_secret:
             self._take(self._on_secret, event)
 

@@ -206,7 +206,11 @@ def test_only_whole_seconds_are_silence_and_not_for_ever(retry_after: str, secon
     assert api_module._seconds(retry_after) == seconds
 
 
-@pytest.mark.parametrize("document", [b"", b"{", b"null", b"[]", b"\xff", b'"text"'])
+@pytest.mark.parametrize(
+    "document",
+    [b"", b"{", b"null", b"[]", b"\xff", b'"text"', b'{"a": 1} {}', b'{"a": "\xff"}', b'{"a": ' * 10_000],
+    ids=lambda document: repr(document[:16]),
+)
 async def test_a_success_that_cannot_be_read_is_no_answer(document: bytes) -> None:
     async with serving(says(200, document)) as (api, _):
         with pytest.raises(Unanswered, match="could not be read"):

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import json
 import logging
-from typing import Any
+from collections.abc import AsyncIterator
+from typing import Any, cast
 
+import aiohttp
 import kopf
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from kubernetes.aio.client import Configuration
 
 from inference_operator.kube import framework
@@ -84,7 +90,7 @@ async def test_an_event_that_cannot_be_taken_in_is_made_up_for(caplog: pytest.Lo
     access = Access(Configuration(host="http://127.0.0.1:1"))
     watcher = Watcher(access, on_resource=fail, on_secret=None)
     with caplog.at_level(logging.ERROR):
-        await watcher._take_resource({"type": "ADDED", "object": {"spec": {"text": "confidential"}}})
+        watcher._take_resource({"type": "ADDED", "object": {"spec": {"text": "confidential"}}})
     assert watcher.gap.is_set()
     assert "could not be taken in" in caplog.text
     assert "confidential" not in caplog.text
@@ -110,3 +116,46 @@ async def test_it_is_established_once_every_watch_stands(namespaces: tuple[str, 
     watcher._hear(streams[0], watching=False)
     assert watcher.gap.is_set()
     await access.close()
+
+
+class Chunks:
+    """A body as it comes, in pieces that fall anywhere."""
+
+    def __init__(self, body: bytes, cuts: list[int]) -> None:
+        places = sorted({0, len(body), *(cut % (len(body) + 1) for cut in cuts)})
+        self.pieces = [body[begin:end] for begin, end in itertools.pairwise(places)]
+
+    async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
+        assert size > 0
+        for piece in self.pieces:
+            yield piece
+
+
+def line(kind: str, number: int) -> dict[str, Any]:
+    metadata = {"uid": "u-\N{SNOWMAN}", "resourceVersion": str(number)}
+    return {"type": kind, "object": {"metadata": metadata, "spec": {"a": 1}}}
+
+
+KINDS = st.sampled_from(["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR", "STRANGE"])
+
+
+@given(kinds=st.lists(KINDS, max_size=8), cuts=st.lists(st.integers(0, 5000)), torn=st.sampled_from([b"", b'{"type']))
+def test_of_each_event_kopf_is_told_how_far_it_leads_and_of_the_rest_everything(
+    kinds: list[str], cuts: list[int], torn: bytes
+) -> None:
+    sent = [line(kind, number) for number, kind in enumerate(kinds)]
+    body = b"".join(json.dumps(each, ensure_ascii=False).encode() + b"\n" for each in sent) + torn
+    taken: list[kopf.RawEvent] = []
+
+    async def read() -> bytes:
+        content = cast("aiohttp.StreamReader", Chunks(body, cuts))
+        return b"".join([chunk async for chunk in framework.Bookmarks(content, taken.append).iter_chunked(1 << 20)])
+
+    *lines, rest = asyncio.run(read()).split(b"\n")
+    events = [each for each in sent if each["type"] in {"ADDED", "MODIFIED", "DELETED"}]
+    assert taken == events
+    assert rest == b"", "a line that is cut off comes again"
+    for each, seen in zip(sent, map(json.loads, lines), strict=True):
+        version = {"metadata": {"resourceVersion": each["object"]["metadata"]["resourceVersion"]}}
+        is_change = each["type"] in {"ADDED", "MODIFIED"}
+        assert seen == ({"type": "BOOKMARK", "object": version} if is_change else each)

@@ -260,6 +260,23 @@ def test_what_many_resources_say_is_kept_once() -> None:
     assert next(iter(ours)) is next(iter(theirs))
 
 
+def test_what_a_new_version_says_as_before_is_not_stored_anew() -> None:
+    def written(number: int, **changes: Any) -> Resource:
+        status = {"history": [{"result": "Applied"}], "version": 7, "gpu": None, "conditions": [{"type": "Ready"}]}
+        return resource("u1", number, status=json.loads(json.dumps(status | changes)))
+
+    kept = store()
+    kept.put(written(1, operation={"id": "x"}))
+    before = kept.get("u1")
+    changed = written(2, version=8, conditions=[{"type": "Ready"}, {"type": "Stalled"}], url=None)
+    kept.answered(changed)
+    after = kept.get("u1")
+    assert before is not None
+    assert after == changed
+    assert after.status["history"] is before.status["history"]
+    assert after.spec["credentialsSecretRef"] is before.spec["credentialsSecretRef"]
+
+
 def test_all_resources_are_given_once_and_as_they_are_now() -> None:
     kept = store()
     for each in (resource("u1", 1), resource("u2", 1), resource("u1", 3), resource("u1", 2), resource("u3", 1)):
