@@ -184,14 +184,16 @@ class Standings:
 
 def _lines(one: Standing) -> Sequence[str]:
     """The lines of one resource, those of each family together."""
-    whose = (one.namespace, one.name, one.provider)
-    return [
-        "".join(_line(family, (*whose, *more), value) for more, value in family.series(one) if value is not None)
-        for family in FAMILIES
-    ]
+    whose = _labels(RESOURCE_LABELS, (one.namespace, one.name, one.provider))
+    return ["".join(_line(family, whose, *series) for series in family.series(one)) for family in FAMILIES]
 
 
-def _line(family: Family, values: tuple[str, ...], value: float) -> str:
-    pairs = zip(family.labels, values, strict=True)
-    labels = ",".join(f'{label}="{text.translate(ESCAPES)}"' for label, text in pairs)
+def _line(family: Family, whose: str, more: tuple[str, ...], value: float | None) -> str:
+    if value is None:
+        return ""
+    labels = f"{whose},{_labels(family.more_labels, more)}" if more else whose
     return f"{family.name}{{{labels}}} {value}\n"
+
+
+def _labels(names: tuple[str, ...], values: tuple[str, ...]) -> str:
+    return ",".join(f'{name}="{text.translate(ESCAPES)}"' for name, text in zip(names, values, strict=True))

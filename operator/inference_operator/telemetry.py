@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import structlog
@@ -38,14 +39,17 @@ SENSITIVE_KEY = re.compile(
 )
 SENSITIVE_TEXT = (
     (
+        "authorization",
         re.compile(r"(authorization['\"]?\s*[:=,]\s*(b?['\"])?)((basic|bearer)\s+)?[^\s'\"]+", re.IGNORECASE),
         rf"\1{REDACTED}",
     ),
-    (re.compile(r"\b(bearer)\s+[^\s'\"]+", re.IGNORECASE), rf"\1 {REDACTED}"),
-    (re.compile(r"\b(flp|sk|hf)_[\w-]+"), REDACTED),
-    (re.compile(r"\beyJ[\w-]+\.[\w-]+(\.[\w-]*)?"), REDACTED),  # JSON web tokens, as of service accounts
-    (re.compile(r"(?<=://)[^/@\s]+(?=@)"), REDACTED),  # user and password in a URL
+    ("bearer", re.compile(r"\b(bearer)\s+[^\s'\"]+", re.IGNORECASE), rf"\1 {REDACTED}"),
+    ("_", re.compile(r"\b(flp|sk|hf)_[\w-]+"), REDACTED),
+    ("eyj", re.compile(r"\beyJ[\w-]+\.[\w-]+(\.[\w-]*)?"), REDACTED),  # JSON web tokens, as of service accounts
+    ("://", re.compile(r"(?<=://)[^/@\s]+(?=@)"), REDACTED),  # user and password in a URL
 )
+"""What no such text is without, in small letters; the text; and what it becomes."""
+
 CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))}
 """All but tab and newline; a terminal would obey some of them."""
 
@@ -53,6 +57,9 @@ READING_ORDER = ("timestamp", "level", "event", "namespace", "name", "provider",
 
 DEEPEST = 5
 """Levels of nested values that are logged as such."""
+
+MAX_NAMES: Final = 1024
+"""Names of values of which it is remembered whether they are telling."""
 
 MAX_WAITING: Final = 4096
 """Lines that may wait to be written."""
@@ -107,7 +114,7 @@ def in_reading_order(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def _harmless(key: str, value: Any, depth: int) -> Any:
-    if value is not None and SENSITIVE_KEY.search(key):
+    if value is not None and _is_telling(key):
         return REDACTED
     match value:
         case None | bool() | int() | float():
@@ -122,10 +129,17 @@ def _harmless(key: str, value: Any, depth: int) -> Any:
             return _masked(repr(value))
 
 
+@lru_cache(MAX_NAMES)
+def _is_telling(key: str) -> bool:
+    return SENSITIVE_KEY.search(key) is not None
+
+
 def _masked(text: str) -> str:
-    for pattern, replacement in SENSITIVE_TEXT:
-        text = pattern.sub(replacement, text)
-    return text.translate(CONTROL_CHARACTERS)
+    small = text.lower() if text.isascii() else None  # of other letters, some count as ASCII ones when case is ignored
+    for mark, pattern, replacement in SENSITIVE_TEXT:
+        if small is None or mark in small:
+            text = pattern.sub(replacement, text)
+    return text if type(text) is str and text.isprintable() else text.translate(CONTROL_CHARACTERS)
 
 
 def _before_redaction(log_format: str) -> list[Processor]:

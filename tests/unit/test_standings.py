@@ -75,6 +75,12 @@ def test_what_is_not_known_has_no_series() -> None:
     assert {name for name, _ in series(standings)} == {"state", "replicas_current"}
 
 
+def test_no_replica_is_a_number_too() -> None:
+    standings = Standings()
+    standings.note("u-1", stood(InferenceEndpointStatus(curr_replica_cnt=0)))
+    assert series(standings)["replicas_current", (("name", "chat"),)] == 0
+
+
 def test_no_replica_holds_no_gpu() -> None:
     assert stood(InferenceEndpointStatus(curr_replica_cnt=0), gpus=8).gpus == 0
 
