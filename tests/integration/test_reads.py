@@ -123,7 +123,8 @@ def test_a_change_at_the_console_is_seen_although_nobody_is_due_to_look(fleet: F
     body = {**fleet.rig.mutations(endpoint_id)[-1].body, **_seven_replicas(fleet.rig, fleet.provider, endpoint_id)}
     fleet.come_to_rest()
     fleet.rig.emulators.foreign_write(fleet.provider, endpoint_id, body)
-    wait_for(lambda: fleet.rig.get(name)["status"].get("drift"), what="drift")
+    drift = wait_for(lambda: fleet.rig.get(name)["status"].get("drift"), what="drift")
+    assert 7 in [each["observed"] for each in drift]
 
 
 def _seven_replicas(rig: Rig, provider: str, endpoint_id: str) -> dict[str, Any]:

@@ -29,7 +29,7 @@ VALID: dict[str, Any] = {
         "friendli": {},
     },
 }
-SLOW = {"kopf", "kubernetes", "httpcore", "httpx", "aiohttp", "pydantic_settings"}
+SLOW = {"kopf", "kubernetes", "h11", "httpx", "aiohttp", "pydantic_settings"}
 INVALID = {**VALID, "spec": {**VALID["spec"], "gpu": {"type": "H100"}}}
 
 

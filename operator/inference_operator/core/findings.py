@@ -269,12 +269,18 @@ def of_failure(error: EndpointError, standing: Standing) -> Findings | None:
 
 
 def _unknown(error: EndpointError, standing: Standing) -> Finding:
-    expected = standing.in_grace and not standing.ever_read
-    if isinstance(error, CredentialsRejected | SecretMissing) and not expected:
-        return Finding(UNKNOWN, "CredentialsRejected", error.message)
-    if not standing.ever_read:
+    wanting = isinstance(error, CredentialsRejected | SecretMissing)
+    if not standing.ever_read and (standing.in_grace or not wanting):
         return Finding(UNKNOWN, "Pending", f"Nothing was read yet. {error.message}")
-    return Finding(UNKNOWN, "ProviderUnavailable", error.message)
+    match error:
+        case SecretMissing() if standing.in_grace:
+            return Finding(UNKNOWN, "Waiting", error.message)
+        case SecretMissing(credentials=False):
+            return Finding(UNKNOWN, "SecretNotFound", error.message)
+        case SecretMissing() | CredentialsRejected():
+            return Finding(UNKNOWN, "CredentialsRejected", error.message)
+        case _:
+            return Finding(UNKNOWN, "ProviderUnavailable", error.message)
 
 
 def of_bug(standing: Standing, message: str) -> Findings:

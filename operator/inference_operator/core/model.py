@@ -21,6 +21,8 @@ FieldPath = str
 HASH_SCHEME = "v1"
 REPLICAS: FieldPath = "scaling.replicas"
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
 
 class State(StrEnum):
     """What an endpoint does, in neutral words; `status.state`."""
@@ -296,4 +298,4 @@ class SecretValues:
 
 def canonical_json(value: Json) -> str:
     """The one text of a JSON value: keys sorted, no spaces, no non-finite numbers."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _CANONICAL.encode(value)

@@ -12,6 +12,7 @@ class _Member:
     endpoint_id: str
     listed: Any
     shown_at: float
+    joined_at: float
 
 
 class Roster:
@@ -27,7 +28,7 @@ class Roster:
         self._uids: dict[str, set[str]] = {}
         self._unnamed: set[str] = set()
         self._dismissed: dict[str, float] = {}
-        self._moved: set[str] = set()
+        self._moved: dict[str, float] = {}
         self._blind = False
 
     def __len__(self) -> int:
@@ -38,23 +39,28 @@ class Roster:
         """The ids of the endpoints that matter in a list."""
         return self._uids.keys() | self._unnamed
 
-    def join(self, uid: str, endpoint_id: str, listed: Any, at: float) -> bool:
-        """A look that began then found the endpoint at rest.
+    def join(self, uid: str, endpoint_id: str, listed: Any, at: float, *, now: float) -> bool:
+        """A look that began then has found the endpoint at rest, and is over now.
 
         Returns:
-            Whether lists will tell when it moves: not while they cannot be read, or have not named it.
+            Whether lists will tell when it moves: not while they cannot be read, or have not named it, and not if one
+            has shown since the look began that it moves already.
         """
+        moved_at = self._moved.get(uid, at)
         self.leave(uid)
+        if moved_at > at:
+            self._moved[uid], self._dismissed[uid] = moved_at, at
+            return False
         if self._blind or endpoint_id in self._unnamed:
             return False
-        self._members[uid] = _Member(endpoint_id, listed, at)
+        self._members[uid] = _Member(endpoint_id, listed, at, now)
         self._uids.setdefault(endpoint_id, set()).add(uid)
         return True
 
     def leave(self, uid: str) -> None:
         """Something is under way, or the resource is gone; also fine for a stranger."""
         self._dismissed.pop(uid, None)
-        self._moved.discard(uid)
+        self._moved.pop(uid, None)
         member = self._members.pop(uid, None)
         if member is None:
             return
@@ -92,12 +98,15 @@ class Roster:
                 else:
                     moved.append(uid)
         dismissed = self._dismiss(moved)
-        self._moved |= set(dismissed)
+        self._moved |= dict.fromkeys(dismissed, at)
         return dismissed
 
     def complete(self, begun: float) -> list[str]:
-        """A list that was begun then has come to its end; returns who has to look, since it has not named them."""
-        missed = [uid for uid, member in self._members.items() if member.shown_at < begun]
+        """A list that was begun then has come to its end; returns who has to look, since it has not named them.
+
+        Who has joined meanwhile may have been named before that: the next list will tell.
+        """
+        missed = [uid for uid, each in self._members.items() if max(each.shown_at, each.joined_at) < begun]
         self._unnamed |= {self._members[uid].endpoint_id for uid in missed}
         return self._dismiss(missed)
 

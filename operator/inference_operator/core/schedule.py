@@ -21,7 +21,7 @@ MISSED_POLLS = 3
 
 LIST_SHARE = 1 / 4
 POLL_SHARE = 1 / 2
-DRIFT_SHARE = 1 / 32
+DRIFT_SHARE = 1 / 40
 """How much of a key's budget each kind of routine read may take; the rest is for what people have changed."""
 
 READS_OF_A_WHOLE_LOOK = 2

@@ -63,7 +63,7 @@ class Recollection:
         uncommitted: Ids of the writes in a row that were judged not committed.
         uncommitted_at: When the last of them was.
         refusal: The last refused write.
-        parked: The last look, if it was refused for longer than a poll.
+        parked: The last look, if it was refused for longer than a poll, or for its key's silence.
         busy: The provider refused the last write because it was at work.
         drift: What the last look found, for the rule of two looks.
         drift_since: When that was first found.

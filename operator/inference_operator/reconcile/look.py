@@ -119,8 +119,8 @@ class Lookout:
 
     def vouched(self, work: Work, resolved: Resolved) -> float | None:
         """How many seconds what is known will do, since lists vouch for it; None if a look is needed."""
-        version = work.resource.resource_version
-        if not self.sweeps.vouches(work.uid, resolved.account, version) or self._depth(work, resolved).whole:
+        basis = resolved.basis(work.resource)
+        if not self.sweeps.vouches(work.uid, resolved.account, basis) or self._depth(work, resolved).whole:
             return None
         return self.sweeps.due_in(work.uid)
 
@@ -136,7 +136,7 @@ class Lookout:
                 recollection=work.recollection,
                 around=around,
                 policies=Policies(
-                    observe=self.options.read_only or spec.effective_management_policy == "Observe",
+                    observe=self._observes(resolved),
                     correct_drift=spec.effective_drift_policy == "Correct",
                     match=spec.effective_adoption_policy(self.options.adoption_policy) == "Match",
                 ),
@@ -200,13 +200,15 @@ class Lookout:
     def _depth(self, work: Work, resolved: Resolved) -> Depth:
         """How deep to look: whole, if something may have to be decided that a light look cannot decide."""
         memory, recollection, desired = work.memory, work.recollection, resolved.desired
-        applied = memory.applied
-        if applied is None or memory.write_id is not None:
+        observes, applied = self._observes(resolved), memory.applied
+        if memory.write_id is not None or (applied is None and not observes):
             return Depth(whole=True, urgency=Urgency.WRITE, fresh=True)
-        changed = applied.hash != desired.hash or applied.secrets != dict(desired.secrets)
-        asked = work.reapply not in {"", applied.reapply}
-        if changed or asked or work.status.observed_generation != work.resource.generation:
+        if work.status.observed_generation != work.resource.generation:
             return Depth(whole=True, urgency=Urgency.WRITE)
+        if applied is not None and not observes:
+            changed = applied.hash != desired.hash or applied.secrets != dict(desired.secrets)
+            if changed or work.reapply not in {"", applied.reapply}:
+                return Depth(whole=True, urgency=Urgency.WRITE)
         if self.sweeps.has_moved(work.uid):
             return Depth(whole=True, urgency=Urgency.ROLLOUT, fresh=True)
         if recollection.drift or work.resource.annotations.get(REFRESH_ANNOTATION) != recollection.refresh:
@@ -215,6 +217,10 @@ class Lookout:
         if due_in is None:
             return Depth(whole=self._is_old(recollection.whole_at), urgency=Urgency.ROLLOUT)
         return Depth(whole=due_in <= 0, urgency=Urgency.ROUTINE)
+
+    def _observes(self, resolved: Resolved) -> bool:
+        """Whether nothing is ever written, so that no look has to carry a write."""
+        return self.options.read_only or resolved.declared.spec.effective_management_policy == "Observe"
 
     def _is_old(self, whole_at: float | None) -> bool:
         return whole_at is None or self.clock.now() - whole_at >= self.pace.drift

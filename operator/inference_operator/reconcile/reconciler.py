@@ -32,7 +32,14 @@ from inference_operator.core.rollouts import Rollouts
 from inference_operator.core.schedule import Pace
 from inference_operator.core.situation import LASTING, Inputs, Recollection, Refusal
 from inference_operator.core.write import Committed
-from inference_operator.errors import CapacityUnavailable, EndpointError, InvalidSpec, SecretMissing, Unavailable
+from inference_operator.errors import (
+    CapacityUnavailable,
+    EndpointError,
+    InvalidSpec,
+    SecretMissing,
+    Throttled,
+    Unavailable,
+)
 from inference_operator.reconcile.bind import Binder
 from inference_operator.reconcile.look import Depth, Lookout
 from inference_operator.reconcile.publish import Publisher
@@ -108,11 +115,10 @@ class Reconciler:
             return self._delay_after(uid, result)
 
     def _delay_after(self, uid: str, result: Result) -> float | None:
-        delay = result.delay
-        if result.rest is not None:
-            delay = self._sweeps.rest(uid, result.rest)
-        elif not result.vouched:
+        if result.rest is None and not result.vouched:
             self._sweeps.leave(uid)
+            return result.delay
+        delay = result.delay if result.rest is None else self._sweeps.rest(uid, result.rest)
         if delay is not None and self._options.reread_secrets:
             return min(delay, self._pace.within_a_poll)  # Secrets that nobody watches are read at every poll
         return delay
@@ -229,7 +235,7 @@ class Reconciler:
             restless=seen.restless,
             begun=sight.begun,
             whole=sight.whole,
-            version=stored.resource_version,
+            basis=resolved.basis(stored),
         )
 
     async def _bound(self, work: Work, resolved: Resolved, sight: Sight, decided: Plan) -> tuple[Work, Findings]:
@@ -319,7 +325,7 @@ class Reconciler:
         log.log(novelty, "the pass could not look", error=error.message, kind=type(error).__name__)
         recollection = work.recollection.failed(inputs)
         refusal = Refusal(error, _waking(work, inputs), self._clock.now() + self._delay(recollection, error))
-        recollection = replace(recollection, parked=refusal if isinstance(error, LASTING) else None)
+        recollection = replace(recollection, parked=refusal if isinstance(error, LASTING | Throttled) else None)
         return await self._unseen(replace(work, recollection=recollection), refusal)
 
     def _parked(self, work: Work, inputs: Inputs) -> Refusal | None:

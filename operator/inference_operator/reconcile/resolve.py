@@ -54,6 +54,10 @@ class Resolved:
     account: int
     inputs: Inputs
 
+    def basis(self, resource: Resource) -> Inputs:
+        """All that may bring another decision although the endpoint stays as it is."""
+        return (resource.resource_version, *self.inputs)
+
 
 def declared(resource: Resource, drivers: Mapping[str, Driver]) -> Declared:
     """Read the spec.

@@ -16,6 +16,7 @@ import structlog
 from inference_operator.core.port import Connection
 from inference_operator.core.roster import Roster
 from inference_operator.core.schedule import Pace
+from inference_operator.core.situation import Inputs
 from inference_operator.errors import EndpointError
 from inference_operator.reconcile.work import Clock, Rest
 
@@ -38,7 +39,7 @@ class _Account:
     roster: Roster = field(default_factory=Roster)
     polled: set[str] = field(default_factory=set)
     due: dict[str, _Due] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
+    bases: dict[str, Inputs] = field(default_factory=dict)
     cursor: str | None = None
     begun: float = 0.0
     pages: int = 0
@@ -73,17 +74,17 @@ class Sweeps:
             self.leave(uid)
         account, now, jitter = self._account(key, rest.connection), self._clock.now(), self._clock.jitter()
         self._account_of[uid] = key
-        followed = account.roster.join(uid, rest.endpoint_id, rest.listed, rest.begun)
+        followed = account.roster.join(uid, rest.endpoint_id, rest.listed, rest.begun, now=now)
         if uid not in account.due:
             account.due[uid] = _Due(now, jitter)  # the first time at any moment, so that a fleet spreads itself
         elif rest.whole:
             account.due[uid] = _Due(now, self._pace.spread(1, jitter))
         if followed and not rest.restless:
             account.polled.discard(uid)
-            account.versions[uid] = rest.version
+            account.bases[uid] = rest.basis
             return self._due_in(account, uid)
         account.polled.add(uid)
-        account.versions.pop(uid, None)
+        account.bases.pop(uid, None)
         return self._pace.spread(self._pace.polling(len(account.polled)), jitter)
 
     def leave(self, uid: str) -> None:
@@ -93,13 +94,13 @@ class Sweeps:
             account.roster.leave(uid)
             account.polled.discard(uid)
             account.due.pop(uid, None)
-            account.versions.pop(uid, None)
+            account.bases.pop(uid, None)
 
-    def vouches(self, uid: str, account: int, version: str) -> bool:
-        """Whether the object is as its last pass has left it, and the endpoint as that has seen it."""
+    def vouches(self, uid: str, account: int, basis: Inputs) -> bool:
+        """Whether all that the last pass rested on is as it was, and the endpoint as that has seen it."""
         found = self._accounts.get(f"{PREFIX}{account}")
-        left_as = None if found is None else found.versions.get(uid)
-        return left_as == version and self.confirmed(uid, account) is not None
+        rested_on = None if found is None else found.bases.get(uid)
+        return rested_on == basis and self.confirmed(uid, account) is not None
 
     def confirmed(self, uid: str, account: int) -> Any:
         """`Observed.listed` of the endpoint's last look, if it is known to be still so; else None."""

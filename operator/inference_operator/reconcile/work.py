@@ -15,7 +15,7 @@ from inference_operator.core.findings import TRUE
 from inference_operator.core.memory import Memory
 from inference_operator.core.model import Observed, Resource
 from inference_operator.core.port import Connection
-from inference_operator.core.situation import Recollection
+from inference_operator.core.situation import Inputs, Recollection
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ class Rest:
         restless: Its replica counts may move all the same.
         begun: When the look began.
         whole: The look has shown all that a look can.
-        version: The object's resourceVersion with the status that tells of the look.
+        basis: What the pass rests on beside the endpoint, the status included that tells of the look.
     """
 
     account: int
@@ -153,7 +153,7 @@ class Rest:
     restless: bool
     begun: float
     whole: bool
-    version: str
+    basis: Inputs
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,7 @@ REASONS = {
         "Waking",
         "Updating",
         "Pending",
+        "Waiting",
         "StateUnknown",
         "Suspended",
         "ProviderUnavailable",

@@ -220,7 +220,8 @@ REJECTED = "CredentialsRejected"
         (CredentialsRejected("x"), STALE, (None, f"Unknown/{REJECTED}", None, f"True/{REJECTED}")),
         (CredentialsRejected("x"), PENDING, (f"False/{REJECTED}", f"Unknown/{REJECTED}", None, f"True/{REJECTED}")),
         (CredentialsRejected("x"), OPEN, ("Unknown/WriteUndecided", f"Unknown/{REJECTED}", None, f"True/{REJECTED}")),
-        (SecretMissing("x", credentials=False), STALE, (None, f"Unknown/{REJECTED}", None, "True/SecretNotFound")),
+        (SecretMissing("x", credentials=True), STALE, (None, f"Unknown/{REJECTED}", None, f"True/{REJECTED}")),
+        (SecretMissing("x", credentials=False), STALE, (None, "Unknown/SecretNotFound", None, "True/SecretNotFound")),
         (NotFound("x"), AT_REST, ("False/EndpointNotFound", "False/EndpointNotFound", None, "True/EndpointNotFound")),
         (NotFound("x"), OPEN, ("Unknown/WriteUndecided", "False/EndpointNotFound", None, "True/EndpointNotFound")),
         (InvalidSpec("x"), AT_REST, (None, "False/InvalidSpec", None, "True/InvalidSpec")),
@@ -239,6 +240,13 @@ def test_a_missing_secret_has_a_time_of_grace() -> None:
     found = of_failure(error, grace)
     assert row(found) == ("False/Waiting", "Unknown/Pending", "True/Waiting", None)
     assert row(of_failure(Unavailable("x"), grace)) == row(of_failure(Unavailable("x"), NEW))
+
+
+@pytest.mark.parametrize("credentials", [True, False])
+def test_in_that_time_nobody_is_told_that_a_key_was_refused(*, credentials: bool) -> None:
+    served = Standing(memory(), pending=True, fresh=True, ever_read=True, in_grace=True)
+    found = of_failure(SecretMissing("why", credentials=credentials), served)
+    assert row(found) == ("False/Waiting", "Unknown/Waiting", "True/Waiting", None)
 
 
 @pytest.mark.parametrize(

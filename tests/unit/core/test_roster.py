@@ -10,7 +10,7 @@ from inference_operator.core.roster import Roster
 def roster(*members: tuple[str, str]) -> Roster:
     found = Roster()
     for uid, endpoint_id in members:
-        assert found.join(uid, endpoint_id, "RUNNING", at=10)
+        assert found.join(uid, endpoint_id, "RUNNING", at=10, now=11)
     return found
 
 
@@ -53,23 +53,42 @@ def test_who_is_not_named_looks_by_itself_until_a_list_names_it() -> None:
     seen = roster(("a", "ep-1"), ("b", "ep-2"))
     seen.note({"ep-2": "RUNNING"}, at=70)
     assert seen.complete(begun=65) == ["a"]
-    assert not seen.join("a", "ep-1", "RUNNING", at=75)
+    assert not seen.join("a", "ep-1", "RUNNING", at=75, now=76)
     assert "ep-1" in seen.wanted
     seen.note({"ep-1": "RUNNING"}, at=130)
-    assert seen.join("a", "ep-1", "RUNNING", at=135)
+    assert seen.join("a", "ep-1", "RUNNING", at=135, now=136)
 
 
 def test_who_has_joined_while_a_list_was_read_is_not_missed_in_it() -> None:
+    seen = roster()
+    assert seen.join("a", "ep-1", "RUNNING", at=60, now=80)
+    assert seen.complete(begun=70) == []
+    assert seen.complete(begun=130) == ["a"]
+
+
+def test_a_look_while_a_list_is_read_is_no_reason_for_another() -> None:
     seen = roster(("a", "ep-1"))
-    assert seen.complete(begun=10) == []
+    seen.note({"ep-1": "RUNNING"}, at=72)
+    assert seen.join("a", "ep-1", "RUNNING", at=69, now=80)
+    assert seen.complete(begun=70) == []
+
+
+def test_who_has_moved_since_a_look_began_does_not_rest_on_it() -> None:
+    seen = roster(("a", "ep-1"))
+    assert seen.note({"ep-1": "UPDATING"}, at=72) == ["a"]
+    assert not seen.join("a", "ep-1", "RUNNING", at=69, now=80)
+    assert seen.has_moved("a")
+    assert seen.shown_at("a") == 69
+    assert seen.join("a", "ep-1", "UPDATING", at=81, now=82)
+    assert not seen.has_moved("a")
 
 
 def test_nobody_rests_while_lists_cannot_be_read() -> None:
     seen = roster(("a", "ep-1"), ("b", "ep-2"))
     assert sorted(seen.blind()) == ["a", "b"]
-    assert not seen.join("a", "ep-1", "RUNNING", at=75)
+    assert not seen.join("a", "ep-1", "RUNNING", at=75, now=76)
     seen.note({}, at=130)
-    assert seen.join("a", "ep-1", "RUNNING", at=135)
+    assert seen.join("a", "ep-1", "RUNNING", at=135, now=136)
 
 
 def test_only_endpoints_of_members_matter() -> None:
@@ -103,6 +122,7 @@ class Truth(RuleBasedStateMachine):
         self.now = 0.0
         self.truth = {"ep-1": "RUNNING", "ep-2": "RUNNING"}
         self.since = dict.fromkeys(self.truth, 0.0)
+        self.looking: dict[str, tuple[str, str, float]] = {}
         self.resting: dict[str, tuple[str, str]] = {}
 
     def pass_time(self) -> float:
@@ -120,23 +140,37 @@ class Truth(RuleBasedStateMachine):
             self.since[endpoint_id] = self.pass_time()
 
     @rule(uid=UIDS, endpoint_id=ENDPOINTS)
-    def looks(self, uid: str, endpoint_id: str) -> None:
+    def begins_to_look(self, uid: str, endpoint_id: str) -> None:
+        self.looking[uid] = (endpoint_id, self.truth[endpoint_id], self.pass_time())
+
+    @precondition(lambda self: self.looking)
+    @rule(data=st.data())
+    def has_looked(self, data: st.DataObject) -> None:
+        self.joins(data.draw(st.sampled_from(sorted(self.looking))))
+
+    def joins(self, uid: str) -> None:
+        endpoint_id, state, begun = self.looking.pop(uid)
         self.resting.pop(uid, None)
-        if self.roster.join(uid, endpoint_id, self.truth[endpoint_id], self.pass_time()):
-            self.resting[uid] = (endpoint_id, self.truth[endpoint_id])
+        if self.roster.join(uid, endpoint_id, state, begun, now=self.pass_time()):
+            self.resting[uid] = (endpoint_id, state)
 
     @rule(uid=UIDS)
     def leaves(self, uid: str) -> None:
         self.resting.pop(uid, None)
         self.roster.leave(uid)
 
-    @rule(named=st.sets(ENDPOINTS))
-    def lists(self, named: set[str]) -> None:
+    @rule(named=st.sets(ENDPOINTS), meanwhile=st.sets(UIDS))
+    def lists(self, named: set[str], meanwhile: set[str]) -> None:
         begun = self.pass_time()
         wanted = {each for each in named if each in self.roster.wanted}
         self.woken(self.roster.note({each: self.truth[each] for each in wanted}, begun))
+        joined = meanwhile & self.looking.keys()
+        for uid in sorted(joined):
+            self.joins(uid)
         self.woken(self.roster.complete(begun))
         for uid, (endpoint_id, state) in self.resting.items():
+            if uid in joined:
+                continue
             assert endpoint_id in named, f"{uid} rests, and the list has not named its endpoint"
             assert state == self.truth[endpoint_id], f"{uid} rests, and its endpoint has moved"
 

@@ -542,6 +542,20 @@ async def test_a_refused_key_is_tried_slowly_and_a_new_one_within_a_poll(world: 
     assert (world.versions(), world.condition(UID, "Synced")) == (1, ("True", "Applied"))
 
 
+async def test_a_throttled_look_is_not_repeated_before_the_silence_is_over_however_many_polls_that_lasts(
+    world: World,
+) -> None:
+    silence = 5 * world.pace.poll
+    refuse(world, OBSERVE, Throttled("slower", retry_after=silence))
+    world.server.apply("a", spec(memory={"size": 2}))
+    await world.settle(UID, silence - 1)
+    assert len(world.account.calls) == 1
+    assert 0 < (await world.run(UID) or 0) <= 1.1 * world.pace.poll
+    world.account.faults.clear()
+    await world.settle(UID, 1.1 * world.pace.poll)
+    assert (world.versions(), world.condition(UID, "Synced")) == (1, ("True", "Applied"))
+
+
 async def test_a_missing_secret_is_looked_for_at_every_poll(world: World) -> None:
     world.server.apply("a", spec(memory={"size": 2}))
     del world.server.secrets["team", "key"]

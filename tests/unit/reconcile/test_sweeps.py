@@ -97,6 +97,33 @@ async def test_what_rests_is_listed_once_a_poll_and_read_whole_once_a_drift_inte
     assert len(fleet.server.writes) == writes
 
 
+@pytest.mark.parametrize("history", [True, False])
+async def test_what_is_only_observed_is_listed_like_anything_else(*, history: bool) -> None:
+    fleet = Fleet(options=Options(read_only=True), history=history)
+    await fleet.live(6 * PACE.poll)
+    fleet.forget_calls()
+    await fleet.live(10 * PACE.drift)
+    calls = fleet.calls()
+    assert calls[LIST] == pytest.approx(10 * PACE.drift / PACE.poll, abs=1)
+    assert calls[OBSERVE] == pytest.approx(3 * 10, abs=3)
+    fleet.forget_calls()
+    fleet.due[fleet.uids[0]] = fleet.time
+    await fleet.live(0.5)
+    assert not fleet.calls()
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+async def test_what_rests_is_looked_at_once_a_secret_has_changed(*, read_only: bool) -> None:
+    """Its value may be part of what is wished, which no list tells of."""
+    fleet = Fleet(options=Options(read_only=read_only))
+    await fleet.live(6 * PACE.poll)
+    fleet.forget_calls()
+    fleet.server.secret("key", token="flp_0123456789")
+    fleet.due |= dict.fromkeys(fleet.uids, fleet.time)
+    await fleet.live(0.5)
+    assert fleet.calls() == {OBSERVE: 3}
+
+
 async def test_what_moves_is_looked_at_within_a_poll_and_nothing_else_is(fleet: Fleet) -> None:
     fleet.account.endpoints["ep-1"].word = State.SLEEPING
     await fleet.live(PACE.poll)
