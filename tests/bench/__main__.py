@@ -18,10 +18,10 @@ from bench.contestants import SUBJECTS
 from bench.contestants import USUAL as USUAL_SUBJECTS
 from bench.figures import objections_to
 from bench.page import table
-from bench.phases import PHASES
+from bench.phases import PHASES, Phase
 from bench.phases import USUAL as USUAL_PHASES
 from bench.record import OTHERS
-from bench.running import conducted
+from bench.running import conducted, conducted_side_by_side
 from bench.turns import Plan
 from faults.peers.command import chosen
 
@@ -30,17 +30,28 @@ COMMAND = "uv run --directory tests python -m bench"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it from a command line; the exit code is 1 for a run that is void."""
-    options = _parser().parse_args(arguments)
+    options = (parser := _parser()).parse_args(arguments)
     chosen_phases = [phase for phase in PHASES if phase in options.phases]
+    if options.side_by_side:
+        options.others = 1.0
+        if unfit := [phase for phase in chosen_phases if not _fits_side_by_side(PHASES[phase], options.subjects)]:
+            parser.error(f"only phases without edits, and that are for every subject, run side by side: not {unfit}")
     plan = Plan(
         options.subjects, chosen_phases, options.blocks, options.seed, options.scale, options.watch, options.others
     )
     try:
-        run = conducted(plan, _command(plan), options.json)
+        if options.side_by_side:
+            run = conducted_side_by_side(plan, f"{_command(plan)} --side-by-side", options.json)
+        else:
+            run = conducted(plan, _command(plan), options.json)
     except KeyboardInterrupt:
         return 130
     sys.stdout.write(table(run))
     return 1 if objections_to(run) else 0
+
+
+def _fits_side_by_side(phase: Phase, subjects: Sequence[str]) -> bool:
+    return phase.control is None and all(phase.is_for(subject) for subject in subjects)
 
 
 def _command(plan: Plan) -> str:
@@ -63,6 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--scale", type=float, default=1.0, help="what the numbers of resources are multiplied by")
     tolerated = "share of the machine that others may use before a turn is dropped (default: %(default)s)"
     parser.add_argument("--others", type=float, default=OTHERS, metavar="SHARE", help=tolerated)
+    beside = "all subjects at the same time, each with a cluster of its own: for counts and processor time only"
+    parser.add_argument("--side-by-side", action="store_true", help=beside)
     parser.add_argument("--watch", type=float, metavar="SECONDS", help="how long resources at rest are watched")
     parser.add_argument("--json", type=Path, help="where the raw samples and counts are kept")
     return parser

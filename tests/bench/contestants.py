@@ -84,7 +84,7 @@ class Safe(Loop):
     profile = Profile(
         name="safe",
         title="SAFE",
-        version=_python("aiohttp", "httpcore"),
+        version=_python("aiohttp", "h11"),
         settings="spec and version count read side by side, guarded intent PATCH, PUT, status PATCH; nothing else",
     )
 
@@ -115,7 +115,7 @@ class Ours(ours.Ours):
     profile = Profile(
         name="ours",
         title="OURS (this operator)",
-        version=f"{__version__}, {_python('kopf', 'httpcore')}",
+        version=f"{__version__}, {_python('kopf', 'h11')}",
         settings="as shipped but for the protection of the account: "
         + " ".join(f"--{name}={value}" for name, value in own.items()),
     )

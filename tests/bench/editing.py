@@ -56,13 +56,33 @@ class Made(NamedTuple):
         edit: Which one.
         planned: When it was due; what is late counts from here.
         sent: When its request left.
+        answered: When the API server had answered it.
         generation: Which generation of the resource it made.
     """
 
     edit: Edit
     planned: float
     sent: float
+    answered: float
     generation: int
+
+
+class Ramp(NamedTuple):
+    """A rate of edits that grows evenly.
+
+    Attributes:
+        slowest: Edits per second at the beginning.
+        fastest: Edits per second at the end.
+        seconds: Between the two.
+    """
+
+    slowest: float
+    fastest: float
+    seconds: float
+
+    def rate_at(self, moment: float) -> float:
+        """Edits per second, so many seconds after the beginning."""
+        return self.slowest + (self.fastest - self.slowest) * moment / self.seconds
 
 
 class Kind(StrEnum):
@@ -102,20 +122,12 @@ def together(wishes: Mapping[str, Wish], count: int, draw: random.Random) -> lis
     return _planned(wishes, draw.sample(sorted(wishes), count), [0.0] * count)
 
 
-def ramp(wishes: Mapping[str, Wish], slowest: float, fastest: float, seconds: float, draw: random.Random) -> list[Edit]:
-    """Edits at a rate that grows evenly, each resource in its turn.
-
-    Args:
-        wishes: What the resources ask for now.
-        slowest: Edits per second at the beginning.
-        fastest: Edits per second at the end.
-        seconds: How long.
-        draw: Decides the order of the resources.
-    """
+def climbing(wishes: Mapping[str, Wish], ramp: Ramp, draw: random.Random) -> list[Edit]:
+    """Edits at a rate that grows evenly, each resource in its turn."""
     moments, at = [], 0.0
-    while at < seconds:
+    while at < ramp.seconds:
         moments.append(at)
-        at += 1 / (slowest + (fastest - slowest) * at / seconds)
+        at += 1 / ramp.rate_at(at)
     order = draw.sample(sorted(wishes), len(wishes))
     return _planned(wishes, [order[number % len(order)] for number in range(len(moments))], moments)
 
@@ -161,7 +173,8 @@ async def _carry_out(subject: Subject, edits: Sequence[Edit], bodies: Sequence[s
                     if answer.status == HTTPStatus.CONFLICT:
                         continue  # the API server gives up after some collisions with other writers
                     _require(answer.ok, await answer.text())
-                    return Made(edit, planned, sent, (await answer.json())["metadata"]["generation"])
+                    generation = (await answer.json())["metadata"]["generation"]
+                    return Made(edit, planned, sent, time.monotonic(), generation)
 
         return await asyncio.gather(*(make(edit, body) for edit, body in zip(edits, bodies, strict=True)))
 

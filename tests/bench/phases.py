@@ -11,7 +11,7 @@ from typing import Final
 
 from bench import resting
 from bench.contestants import SHARD, SHARDS, SUBJECTS, OursInShards
-from bench.editing import Edit, Made, carry_out, evenly, ramp, together
+from bench.editing import Edit, Made, Ramp, carry_out, climbing, evenly, together
 from bench.observer import claims, model_of, update_of, wait_until
 from bench.stage import PATIENCE_SECONDS, Outcome, Stage
 from bench.statistics import percentile
@@ -35,9 +35,13 @@ SLOW_MEDIAN_SECONDS: Final = 0.15
 SLOW_SPREAD: Final = 0.8
 """Of the logarithm: one call in a hundred takes a second."""
 
-RAMP: Final = (10.0, 400.0, 30.0)
-"""Edits per second at the beginning and at the end, and seconds between. The end is beyond what SAFE can do, and each
-resource has its next turn so late that nobody can skip edits and still seem to be in time."""
+RAMP: Final = Ramp(slowest=10.0, fastest=400.0, seconds=30.0)
+"""Its end is beyond what SAFE can do, and each resource has its next turn so late that nobody can skip edits and still
+seem to be in time."""
+
+KEPT_OF_RAMP: Final = 10
+"""Of so many samples one is kept: all of them would be megabytes, and a tenth tells the moment of overload as well."""
+
 
 BURST_OF_SHARDS: Final = 3000
 OVERLOADED_SECONDS: Final = 30.0
@@ -61,6 +65,8 @@ class Phase:
         control: The figure by which FLOOR must agree with itself, or times of this phase say nothing; None where
             nobody edits anything, so that FLOOR does nothing.
         settling: Seconds of rest before it begins.
+        stands: Everybody stays at work from block to block. Not for what counts all that is asked of a provider, nor
+            for what leaves a subject in another state than it was.
     """
 
     name: str
@@ -71,6 +77,7 @@ class Phase:
     shipped: bool = False
     control: str | None = None
     settling: float = 0.0
+    stands: bool = False
 
     def is_for(self, subject: str) -> bool:
         """Whether a subject takes part."""
@@ -83,9 +90,13 @@ def _edited(stage: Stage, edits: Sequence[Edit], patience: float = PATIENCE_SECO
         made = carry_out(stage.subject, edits)
         stage.wishes |= {each.edit.name: each.edit.wish for each in made}
         emulators, newest = stage.subject.rig.emulators, {each.edit.name: each for each in made}
-        wait_until(lambda: emulators.ledger_counts()["mutations"] >= len(newest), patience)
-        wait_until(lambda: _are_sent(stage, list(newest.values())), patience)
-        wait_until(stage.all_claim, patience)
+        end = time.monotonic() + patience
+        for over in (
+            lambda: emulators.ledger_counts()["mutations"] >= len(newest),
+            lambda: _are_sent(stage, list(newest.values())),
+            stage.all_claim,
+        ):
+            wait_until(over, end - time.monotonic())
         time.sleep(TRAIL_SECONDS)
         seen = dict(claimed.seen)
     return measured(made, emulators.ledger(), seen, stage.writes.count(stage.subject.plural))
@@ -105,6 +116,7 @@ def measured(
     for entry in ledger:
         by_endpoint.setdefault(entry.endpoint_id or "", []).append(entry)
     samples: dict[str, list[float]] = {name: [] for name in ("planned", "request", "synced")}
+    samples["served"] = [each.answered - each.sent for each in made]
     samples["late"] = [percentile([each.sent - each.planned for each in made], 0.99)]
     begin = min(each.planned for each in made)
     before = unserved = 0
@@ -179,7 +191,8 @@ def _move(stage: Stage, moves: Sequence[tuple[str, int]]) -> None:
 def sustained(stage: Stage) -> Outcome:
     """More and more edits per second, the subject on one core."""
     pin(stage.pids, 0)
-    return _edited(stage, ramp(stage.wishes, *RAMP, stage.draw), OVERLOADED_SECONDS)
+    found = _edited(stage, climbing(stage.wishes, RAMP, stage.draw), OVERLOADED_SECONDS)
+    return replace(found, samples={name: values[::KEPT_OF_RAMP] for name, values in found.samples.items()})
 
 
 def slow(stage: Stage) -> Outcome:
@@ -223,9 +236,16 @@ _FRIENDLI: Final = frozenset(SUBJECTS) - {"ours-novita"}
 PHASES: Final[Mapping[str, Phase]] = {
     each.name: each
     for each in (
-        Phase("edit", "One edit among {:,}, provider without delay", 300, edit, control="request"),
-        Phase("slow", "One edit among {:,}, provider with 150 ms and a heavy tail", 300, slow, control="synced"),
-        Phase("burst", "{:,} edits at once", 300, burst, control="request"),
+        Phase("edit", "One edit among {:,}, provider without delay", 300, edit, control="request", stands=True),
+        Phase(
+            "slow",
+            "One edit among {:,}, provider with 150 ms and a heavy tail",
+            300,
+            slow,
+            control="synced",
+            stands=True,
+        ),
+        Phase("burst", "{:,} edits at once", 300, burst, control="request", stands=True),
         Phase("rest", "{:,} at rest", 300, resting.rest, settling=resting.SETTLING_SECONDS),
         Phase(
             "sustained",
@@ -235,8 +255,8 @@ PHASES: Final[Mapping[str, Phase]] = {
             only=_FRIENDLI,
             control="sustained",
         ),
-        Phase("edit-10", "One edit among {:,}", 10, edit, only=_FRIENDLI, control="request"),
-        Phase("edit-5000", "One edit among {:,}", 5000, edit, only=_FRIENDLI, control="request"),
+        Phase("edit-10", "One edit among {:,}", 10, edit, only=_FRIENDLI, control="request", stands=True),
+        Phase("edit-5000", "One edit among {:,}", 5000, edit, only=_FRIENDLI, control="request", stands=True),
         Phase(
             "polled",
             "{:,} looked at every minute",
@@ -252,9 +272,17 @@ PHASES: Final[Mapping[str, Phase]] = {
             resting.account,
             only=_LOOKING,
             shipped=True,
-            settling=resting.SETTLING_SECONDS,
+            settling=resting.ACCOUNT_SETTLING_SECONDS,
         ),
-        Phase("console", "Changes by others among {:,}", 1000, resting.console, only=_LOOKING, shipped=True),
+        Phase(
+            "console",
+            "Changes by others among {:,}",
+            1000,
+            resting.console,
+            only=_LOOKING,
+            shipped=True,
+            settling=resting.ACCOUNT_SETTLING_SECONDS,
+        ),
         Phase("cold", "A start with {:,} in sync", 1000, resting.cold),
         Phase("stuck", "One endpoint of {:,} never answers", 1000, stuck, only=_FRIENDLI, control="request"),
         Phase("moving", "Edits while shards of {:,} change", 10_000, moving, only=frozenset({"ours-3"})),

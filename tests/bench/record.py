@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
@@ -107,6 +107,34 @@ class Run(_Record):
     results: Sequence[Result]
     dropped: Sequence[Dropped] = []
     others: float = OTHERS
+
+
+def merged(runs: Sequence[Run], command: str) -> Run:
+    """Runs of one plan with different subjects as the one run that they were together.
+
+    Args:
+        runs: In the order of the subjects.
+        command: How to repeat the whole.
+
+    Raises:
+        ValueError: They did not go through the same under the same conditions, or a subject took part twice.
+    """
+    alike = {(run.commit, run.seed, run.blocks, run.machine, *sorted(run.versions.items()), run.others) for run in runs}
+    names = [profile.name for run in runs for profile in run.subjects]
+    if len(alike) != 1 or len(set(names)) != len(names) or len({_phases(run) for run in runs}) != 1:
+        raise ValueError("these runs are not parts of one")
+    whole: dict[str, Any] = {
+        "date": min(run.date for run in runs),
+        "command": command,
+        "subjects": [profile for run in runs for profile in run.subjects],
+        "results": [result for run in runs for result in run.results],
+        "dropped": [each for run in runs for each in run.dropped],
+    }
+    return runs[0].model_copy(update=whole)
+
+
+def _phases(run: Run) -> frozenset[str]:
+    return frozenset(result.phase for result in run.results)
 
 
 def save(run: Run, path: Path) -> None:

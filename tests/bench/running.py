@@ -5,6 +5,9 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +15,7 @@ from rich.console import Console
 
 from bench.contestants import SUBJECTS, TESTS, prepare
 from bench.figures import FIGURES
-from bench.record import Dropped, Result, Run, save
+from bench.record import Dropped, Result, Run, load, merged, save
 from bench.turns import Course, Plan
 from bench.vitals import machine
 from inference_operator.playground.binaries import PROGRAMS, ensure
@@ -69,6 +72,56 @@ def conducted(plan: Plan, command: str, kept: Path | None = None) -> Run:
         if kept is not None and whole:
             save(of_blocks(whole), kept)
     return of_blocks(whole)
+
+
+def conducted_side_by_side(plan: Plan, command: str, kept: Path | None = None) -> Run:
+    """Carry out a plan with a run for each subject, all at the same time.
+
+    Args:
+        plan: What is run.
+        command: How to repeat it.
+        kept: Where its results are kept.
+
+    Raises:
+        ChildProcessError: One of the runs failed; the others were ended.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    ensure(PLANE_PROGRAMS)
+    prepare(plan.subjects)
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / f"{subject}.json" for subject in plan.subjects]
+        runs = [
+            subprocess.Popen([sys.executable, "-m", "bench", *_alone(plan, subject), "--json", str(file)], cwd=TESTS)
+            for subject, file in zip(plan.subjects, files, strict=True)
+        ]
+        try:
+            _await(runs)
+        finally:
+            for run in runs:
+                run.terminate()
+            for run in runs:
+                run.wait()
+        whole = merged([load(file) for file in files], command)
+    if kept is not None:
+        save(whole, kept)
+    return whole
+
+
+def _alone(plan: Plan, subject: str) -> list[str]:
+    """The arguments of the run of one subject."""
+    flags = {"subjects": subject, "phases": ",".join(plan.phases), "blocks": plan.blocks, "seed": plan.seed}
+    flags |= {"scale": plan.scale, "others": plan.others}
+    if plan.watched is not None:
+        flags["watch"] = plan.watched
+    return [part for name, value in flags.items() for part in (f"--{name}", str(value))]
+
+
+def _await(runs: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Wait until all have ended, or one has failed."""
+    while None in (codes := [run.poll() for run in runs]) or any(codes):
+        if failed := [code for code in codes if code]:
+            raise ChildProcessError(f"the run of a subject ended with the exit code {failed[0]}; the others were ended")
+        time.sleep(1)
 
 
 def _versions() -> dict[str, str]:

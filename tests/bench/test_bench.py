@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.__main__ import main
 from bench.contestants import TESTS
 from bench.record import load
 
@@ -32,3 +33,27 @@ def test_a_small_run_counts_what_two_subjects_do(tmp_path: Path) -> None:
         assert (found.resources, found.changes, tuple(per_change)) == (6, 6, expected)
         assert len(found.samples["request"]) == len(found.samples["synced"]) == 6
         assert found.resident > 0
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(PATIENCE_SECONDS)
+@pytest.mark.usefixtures("programs")
+def test_subjects_side_by_side_are_one_run(tmp_path: Path) -> None:
+    kept = tmp_path / "run.json"
+    choice = ["--subjects", "ours-novita,ours", "--phases", "rest", "--blocks", "1", "--scale", "0.02", "--watch", "5"]
+    command = [sys.executable, "-m", "bench", *choice, "--side-by-side", "--json", str(kept)]
+    done = subprocess.run(command, cwd=TESTS, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS)
+    assert done.returncode == 0, done.stderr[-3000:]
+    run = load(kept)
+    assert run.command.endswith("--scale 0.02 --watch 5.0 --others 1.0 --side-by-side")
+    assert {(each.subject, each.counts["mutations"]) for each in run.results} == {("ours", 0), ("ours-novita", 0)}
+    assert [profile.name for profile in run.subjects] == ["ours-novita", "ours"]
+
+
+@pytest.mark.parametrize(("subjects", "phases"), [("floor,floor2", "edit"), ("floor,ours", "account")])
+def test_edits_and_phases_that_are_not_for_all_do_not_run_side_by_side(
+    subjects: str, phases: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--subjects", subjects, "--phases", phases, "--side-by-side"])
+    assert f"not ['{phases}']" in capsys.readouterr().err

@@ -10,12 +10,12 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from bench.contestants import SUBJECTS
-from bench.editing import Edit, Made, changed, evenly, first, ramp, together
+from bench.editing import Edit, Made, Ramp, changed, climbing, evenly, first, together
 from bench.figures import BY_NAME, CONNECTIONS, GOALS, compared, controls, judged, objections_to
 from bench.observer import AuditLog
 from bench.page import INSTEAD, files, kept, plots, published, render, table
-from bench.phases import PHASES, measured
-from bench.record import Dropped, Machine, Result, Run, load, save
+from bench.phases import PHASES, RAMP, measured
+from bench.record import Dropped, Machine, Result, Run, load, merged, save
 from bench.statistics import Verdict
 from inference_operator.playground.emulators.ledger import Entry
 
@@ -61,6 +61,31 @@ def run_of(medians: Mapping[str, float], **changes: Any) -> Run:
 
 def verdicts(run: Run) -> dict[tuple[str, str | None], Verdict]:
     return {(goal.figure, goal.beside): word for goal, seen, word in judged(run) if seen and goal.subject == "ours"}
+
+
+def test_parts_of_a_run_become_the_run() -> None:
+    whole = run_of(MEDIANS)
+    later = run_of({"naive": 0.02}).model_copy(update={"date": "2026-01-02T00:00:00+00:00"})
+    found = merged([later, whole], "all of it")
+    assert (found.date, found.command, found.blocks) == (whole.date, "all of it", BLOCKS)
+    assert [profile.name for profile in found.subjects] == ["naive", *MEDIANS]
+    assert found.results == [*later.results, *whole.results]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        run_of({"naive": 0.02}, phase="slow"),
+        run_of({"floor": 0.02}),
+        *(
+            run_of({"naive": 0.02}).model_copy(update=change)
+            for change in ({"commit": "b"}, {"seed": 7}, {"others": 1})
+        ),
+    ],
+)
+def test_what_ran_otherwise_is_no_part_of_a_run(other: Run) -> None:
+    with pytest.raises(ValueError, match="not parts of one"):
+        merged([run_of(MEDIANS), other], "all of it")
 
 
 def test_ratios_are_taken_inside_each_block() -> None:
@@ -228,11 +253,11 @@ def test_the_committed_page_is_what_the_committed_results_give() -> None:
 
 
 def test_the_rate_that_was_kept_up_with_is_that_of_the_ramp_when_the_first_edit_was_late() -> None:
-    planned = [number / 10 for number in range(20)] + [2 + number / 20 for number in range(40)]
-    took = [0.1] * 16 + [5.0] * 44
+    planned = [float(number) for number in range(30)]
+    took = [0.1] * 5 + [5.0] + [0.1] * 14 + [5.0] * 10  # a single late edit is no overload
     samples = {"planned": planned, "request": took}
     seen = BY_NAME["sustained"].of(result(0, "ours", 0.0, phase="sustained", samples=samples))
-    assert seen == pytest.approx(10, abs=1)
+    assert seen == RAMP.slowest + (RAMP.fastest - RAMP.slowest) * 20 / 30
 
 
 def test_an_edit_changes_a_readable_and_a_write_only_field() -> None:
@@ -248,7 +273,7 @@ def test_plans_are_the_same_for_everybody_and_name_each_change_once() -> None:
     plans: Sequence[Callable[[random.Random], Sequence[Edit]]] = (
         lambda draw: evenly(wishes, 5, 0.3, draw),
         lambda draw: together(wishes, 20, draw),
-        lambda draw: ramp(wishes, 5, 50, 4, draw),
+        lambda draw: climbing(wishes, Ramp(5, 50, 4), draw),
     )
     for plan in plans:
         edits, again = (plan(random.Random(SEED)) for _ in range(2))  # noqa: S311 - an order
@@ -258,7 +283,7 @@ def test_plans_are_the_same_for_everybody_and_name_each_change_once() -> None:
 
 
 def test_a_ramp_grows_evenly() -> None:
-    edits = ramp({"r": first("ep")}, 10, 50, 10, random.Random(SEED))  # noqa: S311 - an order
+    edits = climbing({"r": first("ep")}, Ramp(10, 50, 10), random.Random(SEED))  # noqa: S311 - an order
     early, late = (sum(begin <= edit.offset < begin + 1 for edit in edits) for begin in (0, 9))
     assert len(edits) == pytest.approx(300, rel=0.05)
     assert early == pytest.approx(12, abs=2)
@@ -274,7 +299,7 @@ def entry(seq: int, at: float, *, mutates: bool, model: str = "") -> Entry:
 
 def test_times_count_from_the_planned_moment_and_reads_up_to_the_update() -> None:
     wish = changed(first("ep"))
-    made = Made(Edit(0.0, "r", wish), planned=100.0, sent=100.5, generation=2)
+    made = Made(Edit(0.0, "r", wish), planned=100.0, sent=100.5, answered=100.75, generation=2)
     ledger = [
         entry(1, 99.0, mutates=False),
         entry(2, 101.0, mutates=False),
@@ -283,20 +308,26 @@ def test_times_count_from_the_planned_moment_and_reads_up_to_the_update() -> Non
         entry(5, 104.0, mutates=False),
     ]
     seen = measured([made], ledger, {("r", 1): 102.5, ("r", 2): 105.0}, {"writes": 2})
-    assert seen.samples == {"planned": [0.0], "request": [3.0], "synced": [5.0], "late": [0.5]}
+    assert seen.samples == {
+        "planned": [0.0],
+        "request": [3.0],
+        "synced": [5.0],
+        "served": [0.25],
+        "late": [0.5],
+    }
     assert seen.counts == {"unserved": 0, "mutations": 2, "reads": 3, "reads_before": 1, "writes": 2}
 
 
 def test_a_claim_before_the_update_counts_for_nothing() -> None:
     wish = changed(first("ep"))
     ledger = [entry(1, 103.0, mutates=True, model=wish.model)]
-    seen = measured([Made(Edit(0.0, "r", wish), 100.0, 100.0, 2)], ledger, {("r", 2): 102.0}, {})
+    seen = measured([Made(Edit(0.0, "r", wish), 100.0, 100.0, 100.0, 2)], ledger, {("r", 2): 102.0}, {})
     assert seen.samples["synced"] == []
 
 
 def test_an_edit_that_was_overtaken_has_no_time() -> None:
     wish = changed(first("ep"))
-    seen = measured([Made(Edit(0.0, "r", wish), 1.0, 1.0, 2)], [], {}, {})
+    seen = measured([Made(Edit(0.0, "r", wish), 1.0, 1.0, 1.0, 2)], [], {}, {})
     assert seen.counts["unserved"] == 1
     assert seen.samples["request"] == []
 

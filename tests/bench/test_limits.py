@@ -83,7 +83,7 @@ def test_the_page_is_up_to_date() -> None:
 def test_what_was_not_measured_says_so() -> None:
     text = render(costs([], None), PACE, MEMORY_LIMIT)
     assert f"| Processor time for a change | {NOT_MEASURED} |" in text
-    assert f"| 1,000 | 10 | {NOT_MEASURED} | 60 s | 21.3 min | {NOT_MEASURED} |" in text
+    assert f"| 1,000 | 10 | {NOT_MEASURED} | 60 s | 26.7 min | {NOT_MEASURED} |" in text
     assert "@" not in text
 
 
@@ -137,7 +137,7 @@ def test_fleets_are_divided_by_the_nearest_limit_of_a_process() -> None:
         line.split(" | ") for line in render(MEASURED, PACE, MEMORY_LIMIT).splitlines() if line.startswith("| 100,")
     ]
     fleet = next(row for row in rows if row[1] == "10")
-    assert fleet[2:6] == ["17", "2.67 min", "35.6 h", "2.78 h"]  # two shards for a key, so that its list is read twice
+    assert fleet[2:6] == ["17", "2.67 min", "44.4 h", "2.78 h"]  # two shards for a key, so that its list is read twice
     assert "memory" not in fleet[6]
     assert "states at most 60 s old" in fleet[6]
 

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import pytest
 
 from bench import turns
-from bench.phases import PHASES
+from bench.contestants import SUBJECTS
+from bench.phases import PHASES, Phase
 from bench.record import OTHERS, Result
 from bench.turns import Course, Plan
 
@@ -65,6 +68,66 @@ def test_only_those_take_part_that_a_phase_is_for() -> None:
     assert sorted(course()._order(0, [PHASES["edit"]])) == sorted(PLAN.subjects)
     orders = {tuple(course()._order(block, [PHASES["edit"]])) for block in range(20)}
     assert len(orders) > 1
+
+
+@dataclass
+class Standing:
+    """Stands for a subject at work, of which only the name matters."""
+
+    name: str
+    draw: random.Random
+    watched: float | None = 0.0
+
+    @property
+    def subject(self) -> Any:
+        return type("Named", (), {"profile": SUBJECTS[self.name].profile})
+
+
+def worked_through(monkeypatch: pytest.MonkeyPatch, *phases: str, subjects: Sequence[str], blocks: int) -> list[str]:
+    """What a course does: who comes, who goes, and whose turn it is in which phase."""
+    done: list[str] = []
+
+    @contextmanager
+    def stage(_: Course, name: str, phase: Phase) -> Iterator[Standing]:
+        done.append(f"+{name} {phase.resources}")
+        yield Standing(name, random.Random())  # noqa: S311 - an order
+        done.append(f"-{name} {phase.resources}")
+
+    def undisturbed(_: Course, stage: Standing, phase: Phase, block: int, place: int) -> None:
+        del block, place
+        done.append(f"{stage.name} {phase.name}")
+
+    monkeypatch.setattr(Course, "_stage", stage)
+    monkeypatch.setattr(Course, "_undisturbed", undisturbed)
+    plan = replace(PLAN, subjects=subjects, phases=phases, blocks=blocks)
+    assert list(Course(cast("Any", None), cast("Any", None), plan, lambda *_: None).run()) == []
+    return done
+
+
+def test_everybody_stays_for_edits_from_block_to_block_and_has_turns_phase_by_phase(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done = worked_through(monkeypatch, "edit", "burst", "edit-10", subjects=("floor", "ours"), blocks=2)
+    assert sorted(done[:2]) == ["+floor 300", "+ours 300"]
+    assert [turn.split()[1] for turn in done[2:6]] == ["edit", "edit", "burst", "burst"]
+    assert sorted(done[6:8]) == ["+floor 10", "+ours 10"]
+    assert len(done) == 4 + 2 * 6 + 4
+    assert all(each.startswith("-") for each in done[-4:])
+
+
+def test_what_is_counted_at_rest_has_the_cluster_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = worked_through(monkeypatch, "edit", "rest", subjects=("ours",), blocks=2)
+    block = ["+ours 300", "ours edit", "-ours 300", "+ours 300", "ours rest", "-ours 300"]
+    assert done == 2 * block
+
+
+def test_those_that_leave_connections_open_start_anew_for_each_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = worked_through(monkeypatch, "edit", "burst", subjects=("floor", "peer-b"), blocks=1)
+    assert done[0] == "+floor 300"
+    assert [each for each in done if "peer-b" in each] == [
+        *("+peer-b 300", "peer-b edit", "-peer-b 300"),
+        *("+peer-b 300", "peer-b burst", "-peer-b 300"),
+    ]
 
 
 def test_endpoints_of_an_account_are_of_every_kind() -> None:

@@ -1,4 +1,9 @@
-"""The run: blocks in which everybody takes a turn, in an order that the seed decides, on the same control plane."""
+"""The run: blocks in which everybody takes a turn, in an order that the seed decides, on the same control plane.
+
+For phases of edits everybody stays at work from the first block to the last, so that turns follow each other quickly
+and the machine is the same for all of a block. Phases that count what is asked at rest, or that overload their subject,
+have the cluster to themselves, and a fresh subject for each turn.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +25,7 @@ from bench.phases import PHASES, Phase
 from bench.record import OTHERS, Dropped, Result
 from bench.stage import PATIENCE_SECONDS, Stage
 from bench.vitals import Share, vitals
+from faults.peers.crossplane import ProviderHttp
 from faults.peers.subject import Subject
 from inference_operator.playground.controlplane import ControlPlane
 from inference_operator.playground.emulators.control import EmulatorControl
@@ -86,22 +92,55 @@ class Course:
             NotInSyncError: A subject does not work.
         """
         phases = [phase for phase in PHASES.values() if phase.name in self.plan.phases]
-        for block in range(self.plan.blocks):
-            for _, grouped in groupby(phases, lambda phase: (phase.resources, phase.shipped)):
-                chosen = list(grouped)
-                for place, name in enumerate(self._order(block, chosen)):
-                    yield from self._turn(block, place, name, [phase for phase in chosen if phase.is_for(name)])
+        with ExitStack() as company:
+            standing: dict[tuple[str, int], Stage] = {}
+            for block in range(self.plan.blocks):
+                for (_, _, stand), grouped in groupby(phases, self._setting):
+                    chosen = list(grouped)
+                    if stand:
+                        yield from self._together(block, chosen, standing, company)
+                    else:
+                        company.close()
+                        standing.clear()
+                        yield from self._apart(block, chosen)
+
+    def _together(
+        self, block: int, phases: Sequence[Phase], standing: dict[tuple[str, int], Stage], company: ExitStack
+    ) -> Iterator[Result]:
+        """One phase after the other, in which everybody has a turn while the others stand by."""
+        order, resources = self._order(block, phases), phases[0].resources
+        for name in order:
+            if _may_stand(name) and (name, resources) not in standing:
+                standing[name, resources] = company.enter_context(self._stage(name, phases[0]))
+        for phase in phases:
+            for place, name in enumerate(order):
+                if _may_stand(name):
+                    yield from self._turn(standing[name, resources], block, place, [phase])
+                else:
+                    yield from self._alone(block, place, name, [phase])
+
+    def _apart(self, block: int, phases: Sequence[Phase]) -> Iterator[Result]:
+        """One after the other, each with the whole cluster, goes through all phases."""
+        for place, name in enumerate(self._order(block, phases)):
+            yield from self._alone(block, place, name, phases)
+
+    def _alone(self, block: int, place: int, name: str, phases: Sequence[Phase]) -> Iterator[Result]:
+        with self._stage(name, phases[0]) as stage:
+            yield from self._turn(stage, block, place, phases)
+
+    def _setting(self, phase: Phase) -> tuple[int, bool, bool]:
+        """What phases have in common that follow each other in one turn; the last is whether everybody stays."""
+        return phase.resources, phase.shipped, phase.stands
 
     def _order(self, block: int, phases: Sequence[Phase]) -> list[str]:
         concerned = [name for name in self.plan.subjects if any(phase.is_for(name) for phase in phases)]
         random.Random(f"{self.plan.seed} {block} {phases[0].name}").shuffle(concerned)  # noqa: S311 - an order
         return concerned
 
-    def _turn(self, block: int, place: int, name: str, phases: Sequence[Phase]) -> Iterator[Result]:
-        with self._stage(
-            name, max(2, round(phases[0].resources * self.plan.scale)), shipped=phases[0].shipped
-        ) as stage:
-            for phase in phases:
+    def _turn(self, stage: Stage, block: int, place: int, phases: Sequence[Phase]) -> Iterator[Result]:
+        name = stage.subject.profile.name
+        for phase in phases:
+            if phase.is_for(name):
                 self.report(block, name, phase.name, None)
                 found = self._undisturbed(stage, phase, block, place)
                 self.report(block, name, phase.name, found)
@@ -120,15 +159,16 @@ class Course:
         return None
 
     @contextmanager
-    def _stage(self, name: str, resources: int, *, shipped: bool) -> Iterator[Stage]:
+    def _stage(self, name: str, phase: Phase) -> Iterator[Stage]:
         """A subject in a namespace of its own, with fresh endpoints, in sync and at rest; nothing stays behind."""
+        resources = max(2, round(phase.resources * self.plan.scale))
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             rig = stack.enter_context(rigged(self.plane, self.emulators, folder))
             subject: Subject = SUBJECTS[name](rig)
             stack.callback(remove, subject)
             stack.callback(subject.kill)
-            kinds = _kinds(resources) if shipped else {}
+            kinds = _kinds(resources) if phase.shipped else {}
             wishes = {
                 each: first(rig.endpoint(subject.provider), kinds.get(each))
                 for each in (f"r{number:05d}" for number in range(resources))
@@ -142,10 +182,15 @@ class Course:
             if not wait_until(stage.all_claim, PATIENCE_SECONDS + resources / 10):
                 log = rig.processes[-1].log.read_text(errors="replace")[-3000:]
                 raise NotInSyncError(f"{subject.profile.title} does not get its resources in sync:\n{log}")
-            if shipped:
+            if phase.shipped:
                 _limit(stage)
             stage.let_rest()
             yield stage
+
+
+def _may_stand(name: str) -> bool:
+    """Not provider-http: it knows no namespaces, and opens connections without end."""
+    return not issubclass(SUBJECTS[name], ProviderHttp)
 
 
 def _kinds(resources: int) -> Mapping[str, Kind]:

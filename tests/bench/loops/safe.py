@@ -1,4 +1,4 @@
-"""SAFE: the least that "at most one version per change" needs, with the HTTP libraries of the operator.
+"""SAFE: the least that "at most one version per change" needs, with the HTTP of the operator.
 
 Read the configuration and the count of versions side by side; store the intent if the object is still the one that was
 read; PUT; write down the outcome. Nothing else: no retry, no look afterwards, no conditions, no metrics.
@@ -10,13 +10,12 @@ import asyncio
 import json
 import os
 import uuid
-from contextlib import aclosing
 from http import HTTPStatus
-from typing import Any, Final, NamedTuple
-
-import httpcore
+from typing import Any, Final
 
 from bench.loops.cluster import Cluster, authorization, is_due, path_of
+from inference_operator.providers.answers import Answer
+from inference_operator.providers.exchange import Exchange, trust
 
 WORKERS: Final = 64
 """Resources in flight at once; as the operator ships."""
@@ -24,57 +23,24 @@ WORKERS: Final = 64
 TIMEOUT_SECONDS: Final = 30
 
 
-class Answer(NamedTuple):
-    """What the provider said."""
-
-    status: int
-    content: bytes
-
-    @property
-    def ok(self) -> bool:
-        """Whether it did what was asked."""
-        return self.status < HTTPStatus.MULTIPLE_CHOICES
-
-
 class Provider:
-    """The provider's API on kept connections, each used by one request at a time."""
+    """The provider's API, by the operator's own HTTP."""
 
     def __init__(self, origin: str) -> None:
-        url = httpcore.URL(origin)
-        self._origin = url.origin
-        self._headers = [(b"Host", origin.partition("//")[2].encode()), *_encoded(authorization())]
-        self._idle: list[httpcore.AsyncHTTPConnection] = []
+        self._exchange = Exchange(origin, timeout=TIMEOUT_SECONDS, tls=trust(None), proxy_url=None)
 
     async def call(self, method: str, path: str, body: Any = None) -> Answer:
-        """One request; the answer is read whole."""
-        async with asyncio.timeout(TIMEOUT_SECONDS):
-            connection = await self._kept() or httpcore.AsyncHTTPConnection(self._origin)
-            answer = await connection.handle_async_request(self._request(method, path, body))
-            async with aclosing(answer):
-                content = await answer.aread()
-        self._idle.append(connection)
-        return Answer(answer.status, content)
-
-    async def _kept(self) -> httpcore.AsyncHTTPConnection | None:
-        while self._idle:
-            connection = self._idle.pop()
-            if not connection.has_expired():
-                return connection
-            await connection.aclose()
-        return None
-
-    def _request(self, method: str, path: str, body: Any) -> httpcore.Request:
-        origin = self._origin
-        url = httpcore.URL(scheme=origin.scheme, host=origin.host, port=origin.port, target=path)
-        if body is None:
-            return httpcore.Request(method, url, headers=self._headers)
-        content = json.dumps(body).encode()
-        more = _encoded({"Content-Type": "application/json", "Content-Length": str(len(content))})
-        return httpcore.Request(method, url, headers=[*self._headers, *more], content=content)
+        """One request; an answer that does not come is fatal."""
+        content = None if body is None else json.dumps(body).encode()
+        headers = {**authorization(), **({} if body is None else {"Content-Type": "application/json"})}
+        answer = await self._exchange.run(method, path, headers=headers, content=content)
+        if not isinstance(answer, Answer):
+            raise RuntimeError(answer.why)  # noqa: TRY004 - not about types
+        return answer
 
 
-def _encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
-    return [(name.encode(), value.encode()) for name, value in headers.items()]
+def _is_ok(answer: Answer) -> bool:
+    return answer.status < HTTPStatus.MULTIPLE_CHOICES
 
 
 class Safe:
@@ -110,7 +76,7 @@ class Safe:
         live, versions = await asyncio.gather(
             self._provider.call("GET", path), self._provider.call("GET", f"{path}/version?limit=100")
         )
-        if not (live.ok and versions.ok):
+        if not (_is_ok(live) and _is_ok(versions)):
             raise RuntimeError(f"the provider answered {live.status} and {versions.status}")
         json.loads(live.content)
         base = max(map(int, json.loads(versions.content)["data"]), default=0)
@@ -120,7 +86,7 @@ class Safe:
         if stored is None:
             return
         answer = await self._provider.call("PUT", path, resource["spec"]["update"])
-        state = "Applied" if answer.ok else f"HTTP {answer.status}"
+        state = "Applied" if _is_ok(answer) else f"HTTP {answer.status}"
         await self._cluster.swap_status(stored, {"observedGeneration": generation, "state": state})
 
 
