@@ -13,6 +13,7 @@ from bench import resting
 from bench.contestants import SHARD, SHARDS, SUBJECTS, OursInShards
 from bench.editing import Edit, Made, Ramp, carry_out, climbing, evenly, together
 from bench.observer import claims, model_of, update_of, wait_until
+from bench.quota import limited
 from bench.stage import PATIENCE_SECONDS, Outcome, Stage
 from bench.statistics import percentile
 from bench.vitals import pin
@@ -44,6 +45,11 @@ KEPT_OF_RAMP: Final = 10
 
 
 BURST_OF_SHARDS: Final = 3000
+
+CORES_OF_SHARD: Final = 0.35
+"""What a process of `shards` may use, as by a container's limit. A machine of a few cores then has enough for three
+processes, the API server, the provider and the observer together."""
+
 OVERLOADED_SECONDS: Final = 30.0
 """How long those are waited for that the ramp has overloaded: a bare loop may never claim the newest generation."""
 
@@ -64,6 +70,7 @@ class Phase:
         shipped: With endpoints of every kind on one account, and with the limits that subjects ship.
         control: The figure by which FLOOR must agree with itself, or times of this phase say nothing; None where
             nobody edits anything, so that FLOOR does nothing.
+        prepare: What everybody goes through first; counts for nothing, and draws what `run` will draw.
         settling: Seconds of rest before it begins.
         stands: Everybody stays at work from block to block. Not for what counts all that is asked of a provider, nor
             for what leaves a subject in another state than it was.
@@ -76,6 +83,7 @@ class Phase:
     only: frozenset[str] = frozenset()
     shipped: bool = False
     control: str | None = None
+    prepare: Callable[[Stage], None] | None = None
     settling: float = 0.0
     stands: bool = False
 
@@ -154,9 +162,19 @@ def burst(stage: Stage) -> Outcome:
     return _edited(stage, together(stage.wishes, len(stage.wishes), stage.draw))
 
 
+def first_of_shards(stage: Stage) -> None:
+    """The first change of those that `shards` edits, before which every resource asks who else names its endpoint."""
+    _edited(stage, _many(stage))
+
+
 def shards(stage: Stage) -> Outcome:
-    """Many of very many at once."""
-    return _edited(stage, together(stage.wishes, min(BURST_OF_SHARDS, len(stage.wishes)), stage.draw))
+    """Many of very many at once, each process held to a part of a core."""
+    with limited(stage.pids, CORES_OF_SHARD):
+        return _edited(stage, _many(stage))
+
+
+def _many(stage: Stage) -> list[Edit]:
+    return together(stage.wishes, min(BURST_OF_SHARDS, len(stage.wishes)), stage.draw)
 
 
 def moving(stage: Stage) -> Outcome:
@@ -272,7 +290,7 @@ PHASES: Final[Mapping[str, Phase]] = {
             resting.account,
             only=_LOOKING,
             shipped=True,
-            settling=resting.ACCOUNT_SETTLING_SECONDS,
+            settling=resting.SETTLING_SECONDS,
         ),
         Phase(
             "console",
@@ -281,12 +299,14 @@ PHASES: Final[Mapping[str, Phase]] = {
             resting.console,
             only=_LOOKING,
             shipped=True,
-            settling=resting.ACCOUNT_SETTLING_SECONDS,
+            settling=resting.SETTLING_SECONDS,
         ),
         Phase("cold", "A start with {:,} in sync", 1000, resting.cold),
         Phase("stuck", "One endpoint of {:,} never answers", 1000, stuck, only=_FRIENDLI, control="request"),
         Phase("moving", "Edits while shards of {:,} change", 10_000, moving, only=frozenset({"ours-3"})),
-        Phase("shards", "Thousands of edits at once among {:,}", 10_000, shards, only=_SHARDED),
+        Phase(
+            "shards", "Thousands of edits at once among {:,}", 10_000, shards, only=_SHARDED, prepare=first_of_shards
+        ),
     )
 }
 """Everything by name, in the order in which it is done and shown."""

@@ -20,9 +20,9 @@ from inference_operator.playground.emulators.ledger import Entry
 SETTLING_SECONDS: Final = 180.0
 """Three minutes after edits or a start everybody does at rest what it always does: lists have been read twice."""
 
-ACCOUNT_SETTLING_SECONDS: Final = 600.0
-"""With the calls that this operator ships the first looks at a thousand endpoints take so long, and what comes of them
-is over as long after the last one began."""
+LIMITED_SECONDS: Final = 420.0
+"""How much longer that takes with the calls that this operator ships: what comes of the first looks at a thousand
+endpoints is over as long after the last one as they took."""
 
 REST_SECONDS: Final = 65.0
 """A little more than the minute after which everybody who looks has looked once."""

@@ -23,6 +23,7 @@ from bench.editing import Kind, create, first, remove
 from bench.observer import Writes, wait_until
 from bench.phases import PHASES, Phase
 from bench.record import OTHERS, Dropped, Result
+from bench.resting import LIMITED_SECONDS
 from bench.stage import PATIENCE_SECONDS, Stage
 from bench.vitals import Share, vitals
 from faults.peers.crossplane import ProviderHttp
@@ -149,14 +150,22 @@ class Course:
 
     def _undisturbed(self, stage: Stage, phase: Phase, block: int, place: int) -> Result | None:
         """A phase during which others left the machine alone, on the second try at the latest; None without one."""
+        if phase.prepare is not None:
+            stage.draw = self._draw(block, phase)
+            phase.prepare(stage)
+            stage.let_rest()
         time.sleep(min(phase.settling, stage.watched or phase.settling))
         for _ in range(2):
-            stage.draw = random.Random(f"{self.plan.seed} {block} {phase.name}")  # noqa: S311 - the same for everybody
+            stage.draw = self._draw(block, phase)
             found = _carried_out(stage, phase, block, place)
             if found.others <= self.plan.others:
                 return found
             self.dropped.append(Dropped(block=block, subject=found.subject, phase=phase.name, others=found.others))
         return None
+
+    def _draw(self, block: int, phase: Phase) -> random.Random:
+        """The same for everybody."""
+        return random.Random(f"{self.plan.seed} {block} {phase.name}")  # noqa: S311 - for moments and choices
 
     @contextmanager
     def _stage(self, name: str, phase: Phase) -> Iterator[Stage]:
@@ -211,6 +220,8 @@ def _limit(stage: Stage) -> None:
     stage.start_afresh()
     if looks(subject):
         stage.wait_until_looked(PATIENCE_SECONDS + 4 * len(stage.wishes) / calls)
+    if isinstance(subject, Ours):
+        time.sleep(min(LIMITED_SECONDS, stage.watched or LIMITED_SECONDS))
 
 
 def _carried_out(stage: Stage, phase: Phase, block: int, place: int) -> Result:
