@@ -193,7 +193,7 @@ def test_applying_beside_a_working_operator_never_conflicts_and_the_operator_own
     resource = rig.get("shared")
     owned = {each["manager"]: each for each in resource["metadata"]["managedFields"]}
     assert owned.keys() == {"git", "helm", "inference-operator"}
-    assert owned["inference-operator"]["fieldsV1"].keys() == {"f:status"}
+    assert owned["inference-operator"]["fieldsV1"] == {"f:status": {}}
     assert "f:status" not in owned["git"]["fieldsV1"] | owned["helm"]["fieldsV1"]
     assert resource["metadata"]["generation"] == 3
 

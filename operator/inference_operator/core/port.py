@@ -32,7 +32,7 @@ class Rule:
     Attributes:
         rule: The expression; `self` is the object at `path`.
         message: What to write instead.
-        path: Where the rule hangs: "" for the spec, else the dotted path of an object below it.
+        path: Where the rule hangs: "" for the spec, else the dotted path of what it speaks about below it.
     """
 
     rule: str

@@ -5,7 +5,8 @@ A message says what to write instead. A provider's own rules stand beside its op
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import re
+from typing import TYPE_CHECKING, Final, Protocol
 
 from inference_operator.api.spec import DEFAULT_CONNECTION_KEYS
 from inference_operator.core.port import Rule
@@ -37,17 +38,24 @@ _PROVIDER, _ENDPOINT_ID, _URL = (
     for field, default in zip(("provider", "endpointId", "url"), DEFAULT_CONNECTION_KEYS, strict=True)
 )
 
+_ENDPOINT_STAYS = (
+    "endpointId cannot be changed or removed once it is set; write the old id, or create another resource for the other"
+    " endpoint"
+)
+
+SHARED: Final = ("", "gpu", "scaling")
+"""Where rules of a driver may hang, besides its own block: at the spec, and at its parts for all providers."""
+
+_OTHERS = ", ".join(filter(None, SHARED))
+
 NEUTRAL: tuple[Rule, ...] = (
     Rule(
         path="provider",
         rule="self == oldSelf",
         message="provider cannot be changed; delete this resource and create one for the other provider",
     ),
-    Rule(
-        rule="!has(oldSelf.endpointId) || (has(self.endpointId) && self.endpointId == oldSelf.endpointId)",
-        message="endpointId cannot be changed or removed once it is set; write the old id, or create another resource"
-        " for the other endpoint",
-    ),
+    Rule(rule="!has(oldSelf.endpointId) || has(self.endpointId)", message=_ENDPOINT_STAYS),
+    Rule(path="endpointId", rule="self == oldSelf", message=_ENDPOINT_STAYS),
     Rule(
         path="scaling",
         rule="!has(self.replicas) || (!has(self.minReplicas) && !has(self.maxReplicas))",
@@ -99,11 +107,24 @@ def _block_rules(name: str) -> tuple[Rule, Rule]:
 def _confined(rule: Rule, name: str) -> Rule:
     """The rule of a driver, kept from speaking about resources of others.
 
+    A rule about a part of the spec that all providers share hangs at the spec, which tells the provider.
+
     Raises:
-        ValueError: The rule hangs outside the driver's block.
+        ValueError: The rule hangs elsewhere.
     """
-    if not rule.path:
-        return Rule(rule=f"self.provider != '{name}' || ({rule.rule})", message=rule.message)
-    if rule.path.split(".")[0] != name:
-        raise ValueError(f"a rule of {name} hangs at {rule.path}; it may hang at the spec or below {name}")
-    return rule
+    if rule.path.split(".")[0] == name:
+        return rule
+    if rule.path not in SHARED:
+        raise ValueError(f"a rule of {name} hangs at {rule.path}; it may hang at the spec, {_OTHERS}, or below {name}")
+    speaks = _about(rule.path, rule.rule) if rule.path else rule.rule
+    return Rule(rule=f"self.provider != '{name}' || ({speaks})", message=rule.message)
+
+
+def _about(part: str, rule: str) -> str:
+    """A rule about a part of the spec as one about the spec.
+
+    It takes the part out once: of each field that a rule names, the API server makes a list of all that are declared
+    beside it, at each write, and the spec has many.
+    """
+    about = re.sub(r"\bself\b", part, rule)
+    return f"!has(self.{part}) || [self.{part}].all({part}, {about})"

@@ -157,17 +157,24 @@ def test_a_neutral_field_tells_what_it_is_to_each_provider() -> None:
 
 
 def test_a_driver_speaks_only_about_its_own_resources() -> None:
-    rules = (Rule("has(self.gpu)", "give a gpu"), Rule("self > 1", "larger", path="acme.size"))
+    rules = (
+        Rule("has(self.gpu)", "give a gpu"),
+        Rule("has(self.type)", "give a type", path="gpu"),
+        Rule("self > 1", "larger", path="acme.size"),
+    )
     spec = resource_schema([Block("acme", AcmeOptions, rules)])["properties"]["spec"]
     guarded = {"rule": "self.provider != 'acme' || (has(self.gpu))", "message": "give a gpu"}
+    of_part = "self.provider != 'acme' || (!has(self.gpu) || [self.gpu].all(gpu, has(gpu.type)))"
     assert guarded in spec["x-kubernetes-validations"]
+    assert {"rule": of_part, "message": "give a type"} in spec["x-kubernetes-validations"]
+    assert "x-kubernetes-validations" not in spec["properties"]["gpu"]
     own = spec["properties"]["acme"]["properties"]["size"]["x-kubernetes-validations"]
     assert own == [{"rule": "self > 1", "message": "larger"}]
 
 
-@pytest.mark.parametrize("path", ["scaling", "acmeother.size", "novita.port"])
+@pytest.mark.parametrize("path", ["scaling.replicas", "credentialsSecretRef", "acmeother.size", "novita.port"])
 def test_a_driver_that_speaks_about_others_is_refused(path: str) -> None:
-    with pytest.raises(ValueError, match="it may hang at the spec or below acme"):
+    with pytest.raises(ValueError, match="it may hang at the spec, gpu, scaling, or below acme"):
         resource_schema([Block("acme", AcmeOptions, (Rule("true", "", path=path),))])
 
 

@@ -47,7 +47,7 @@ MAX_REPLICAS = 10
 """`autoscalingPolicy.maxReplica` is at most this; a fixed count reads back as equal bounds, so it is bound too."""
 
 _COUNTS = {gpu: sorted(count for name, count in INSTANCE_OPTIONS if name == gpu) for gpu, _ in INSTANCE_OPTIONS}
-_HAS_SHAPE = " || ".join(f"(self.gpu.type == '{gpu}' && self.gpu.count in {counts})" for gpu, counts in _COUNTS.items())
+_HAS_SHAPE = " || ".join(f"(self.type == '{gpu}' && self.count in {counts})" for gpu, counts in _COUNTS.items())
 _SHAPES = ", ".join(f"{gpu} x{'/'.join(map(str, counts))}" for gpu, counts in _COUNTS.items())
 
 
@@ -114,11 +114,13 @@ class FriendliOptions(ApiModel):
 
 RULES: tuple[Rule, ...] = (
     Rule(
-        rule="!has(self.gpu) || (has(self.gpu.type) && has(self.gpu.count))",
+        path="gpu",
+        rule="has(self.type) && has(self.count)",
         message="gpu on friendli needs both type and count; write for example gpu: {type: H100, count: 2}",
     ),
     Rule(
-        rule=f"!has(self.gpu) || !has(self.gpu.type) || !has(self.gpu.count) || {_HAS_SHAPE}",
+        path="gpu",
+        rule=f"!has(self.type) || !has(self.count) || {_HAS_SHAPE}",
         message=f"friendli has no such GPU shape; write one of {_SHAPES}, or give the shape's id in"
         " friendli.instanceOptionId instead of gpu",
     ),
@@ -127,19 +129,19 @@ RULES: tuple[Rule, ...] = (
         message="gpu and friendli.instanceOptionId both name a GPU shape; write only one of them",
     ),
     Rule(
-        rule="!has(self.scaling) || !has(self.scaling.replicas)"
-        f" || (self.scaling.replicas >= 1 && self.scaling.replicas <= {MAX_REPLICAS})",
+        path="scaling",
+        rule=f"!has(self.replicas) || (self.replicas >= 1 && self.replicas <= {MAX_REPLICAS})",
         message=f"scaling.replicas on friendli is 1 to {MAX_REPLICAS}; to let the endpoint sleep when idle write"
         " scaling: {minReplicas: 0, maxReplicas: 1} instead",
     ),
     Rule(
-        rule="!has(self.scaling) || !has(self.scaling.maxReplicas)"
-        f" || (self.scaling.maxReplicas >= 1 && self.scaling.maxReplicas <= {MAX_REPLICAS})",
+        path="scaling",
+        rule=f"!has(self.maxReplicas) || (self.maxReplicas >= 1 && self.maxReplicas <= {MAX_REPLICAS})",
         message=f"scaling.maxReplicas on friendli is 1 to {MAX_REPLICAS}; write a number in that range",
     ),
     Rule(
-        rule="!has(self.scaling) || !has(self.scaling.cooldownSeconds)"
-        " || (has(self.scaling.minReplicas) && has(self.scaling.maxReplicas))",
+        path="scaling",
+        rule="!has(self.cooldownSeconds) || (has(self.minReplicas) && has(self.maxReplicas))",
         message="scaling.cooldownSeconds on friendli belongs to autoscaling; write minReplicas and maxReplicas"
         " with it, or remove it",
     ),

@@ -158,7 +158,8 @@ class NovitaOptions(ApiModel):
 
 RULES: tuple[Rule, ...] = (
     Rule(
-        rule="!has(self.gpu) || !has(self.gpu.type)",
+        path="gpu",
+        rule="!has(self.type)",
         message="gpu.type cannot be set on novita, where the endpoint keeps the GPU it was created with;"
         " remove it and write only gpu: {count: 1}",
     ),
