@@ -25,6 +25,7 @@ import yaml
 from bench import weighing
 from bench.figures import BY_NAME, spread
 from bench.page import ROOT, kept
+from bench.phases import CORES_OF_SHARD
 from bench.record import Run
 from bench.record import load as load_run
 from bench.weighing import Weights
@@ -142,7 +143,7 @@ class Costs:
         idle: Share of a core of a process at rest that looks at every endpoint once a minute.
         cpu: Seconds of a core for a change.
         calls: Calls to the provider for a change.
-        throughput: Changes per second of one process.
+        throughput: Changes per second of one process, with the part of a core that `shards` leaves it.
         sharded: Changes per second of three.
         still: Reads per hour of an endpoint that cannot move by itself.
         moving: Reads per hour of an autoscaled one.
@@ -395,7 +396,7 @@ def _processes(found: Costs) -> list[str]:
         "Resident memory (derived)",
         "Of a core at rest, every endpoint looked at each minute (derived)",
         "Processor time to change each once (derived)",
-        "Time for that without limits of a key (derived)",
+        f"Time for that without limits of a key, with {CORES_OF_SHARD} cores (derived)",
     )
     return _table(header, rows)
 
@@ -507,8 +508,8 @@ def _measured(found: Costs) -> list[str]:
             optional(of(idle, lambda line: HOUR * line.slope), "s per hour"),
         ),
         ("Processor time for a change", optional(of(found.cpu, lambda seconds: 1000 * seconds), "ms")),
-        ("Changes per second, one process", optional(found.throughput)),
-        ("Changes per second, three shards", optional(found.sharded)),
+        (f"Changes per second, one process with {CORES_OF_SHARD} cores", optional(found.throughput)),
+        (f"Changes per second, three shards with {CORES_OF_SHARD} cores each", optional(found.sharded)),
         ("Calls to Friendli for a change, reads and the update", optional(found.calls)),
         ("Reads of a fixed or sleeping endpoint of Friendli", optional(found.still, "per hour")),
         ("Reads of an autoscaled endpoint of Friendli", optional(found.moving, "per hour")),

@@ -46,7 +46,7 @@ KEPT_OF_RAMP: Final = 10
 
 BURST_OF_SHARDS: Final = 3000
 
-CORES_OF_SHARD: Final = 0.35
+CORES_OF_SHARD: Final = 0.2
 """What a process of `shards` may use, as by a container's limit. A machine of a few cores then has enough for three
 processes, the API server, the provider and the observer together."""
 
@@ -305,7 +305,12 @@ PHASES: Final[Mapping[str, Phase]] = {
         Phase("stuck", "One endpoint of {:,} never answers", 1000, stuck, only=_FRIENDLI, control="request"),
         Phase("moving", "Edits while shards of {:,} change", 10_000, moving, only=frozenset({"ours-3"})),
         Phase(
-            "shards", "Thousands of edits at once among {:,}", 10_000, shards, only=_SHARDED, prepare=first_of_shards
+            "shards",
+            f"Thousands of edits at once among {{:,}}, {CORES_OF_SHARD} cores a process",
+            10_000,
+            shards,
+            only=_SHARDED,
+            prepare=first_of_shards,
         ),
     )
 }
