@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench import quota
 from bench.contestants import SUBJECTS
 from bench.contestants import USUAL as USUAL_SUBJECTS
 from bench.figures import objections_to
@@ -36,6 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.others = 1.0
         if unfit := [phase for phase in chosen_phases if not _fits_side_by_side(PHASES[phase], options.subjects)]:
             parser.error(f"only phases without edits, and that are for every subject, run side by side: not {unfit}")
+    if "shards" in chosen_phases:
+        try:
+            quota.check()
+        except quota.NoControlGroupsError as error:
+            parser.error(f"shards: {error}")
     plan = Plan(
         options.subjects, chosen_phases, options.blocks, options.seed, options.scale, options.watch, options.others
     )

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from bench.contestants import SUBJECTS, TESTS, prepare
 from bench.figures import FIGURES
+from bench.phases import PHASES
 from bench.record import Dropped, Result, Run, load, merged, save
 from bench.turns import Course, Plan
 from bench.vitals import machine
@@ -66,12 +67,21 @@ def conducted(plan: Plan, command: str, kept: Path | None = None) -> Run:
         with ControlPlane(users=USERS) as plane, emulator_process() as emulators:
             results.extend(Course(plane, emulators, plan, report, dropped).run())
     except BaseException:
-        whole = results[-1].block if results else 0
+        whole = whole_blocks(results, plan)
         raise
     finally:
         if kept is not None and whole:
             save(of_blocks(whole), kept)
     return of_blocks(whole)
+
+
+def whole_blocks(results: Sequence[Result], plan: Plan) -> int:
+    """How many blocks of an interrupted run are over: those before the last that was begun, and that if it is."""
+    if not results:
+        return 0
+    last = results[-1].block
+    turns = sum(PHASES[phase].is_for(subject) for phase in plan.phases for subject in plan.subjects)
+    return last + (sum(result.block == last for result in results) == turns)
 
 
 def conducted_side_by_side(plan: Plan, command: str, kept: Path | None = None) -> Run:

@@ -12,6 +12,7 @@ from bench import turns
 from bench.contestants import SUBJECTS
 from bench.phases import PHASES, Phase
 from bench.record import OTHERS, Result
+from bench.running import whole_blocks
 from bench.turns import Course, Plan
 
 PLAN = Plan(subjects=("floor", "safe", "ours", "ours-3"), phases=("edit", "shards"), blocks=1, seed=6)
@@ -26,6 +27,20 @@ class Drawing:
 
 def course() -> Course:
     return Course(cast("Any", None), cast("Any", None), PLAN, lambda *_: None)
+
+
+def result(block: int, others: float = 0.0) -> Result:
+    known: dict[str, Any] = {"place": 0, "subject": "ours", "phase": "edit", "resources": 1, "changes": 1}
+    known |= {"seconds": 1.0, "cpu": 0.0, "resident": 0.0, "descriptors": 0, "samples": {}, "counts": {}}
+    return Result(**known, block=block, others=others)
+
+
+@pytest.mark.parametrize(("turns_of_last", "whole"), [(1, 2), (5, 2), (6, 3)])
+def test_of_an_interrupted_run_whole_blocks_count(turns_of_last: int, whole: int) -> None:
+    """Edits are for all four, the burst of shards for two."""
+    results = [result(block) for block in (0, 1) for _ in range(6)] + [result(2)] * turns_of_last
+    assert whole_blocks(results, PLAN) == whole
+    assert whole_blocks([], PLAN) == 0
 
 
 @pytest.mark.parametrize(
@@ -43,16 +58,7 @@ def test_a_disturbed_turn_is_repeated_once_with_the_same_numbers(
 
     def carried_out(stage: Any, *_: Any) -> Result:
         drawn.append(stage.draw.random())
-        known: dict[str, Any] = {
-            "block": 0,
-            "place": 0,
-            "subject": "ours",
-            "phase": "edit",
-            "resources": 1,
-            "changes": 1,
-        }
-        known |= {"seconds": 1.0, "cpu": 0.0, "resident": 0.0, "descriptors": 0, "samples": {}, "counts": {}}
-        return Result(**known, others=next(tries))
+        return result(block=0, others=next(tries))
 
     monkeypatch.setattr(turns, "_carried_out", carried_out)
     whole = course()
@@ -61,6 +67,24 @@ def test_a_disturbed_turn_is_repeated_once_with_the_same_numbers(
     assert [each.others for each in whole.dropped] == dropped
     assert len(drawn) == len(others)
     assert len(set(drawn)) == 1
+
+
+def test_what_prepares_a_phase_draws_what_the_phase_draws_and_comes_to_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[object] = []
+
+    class Resting(Drawing):
+        def let_rest(self) -> None:
+            done.append("rest")
+
+    def carried_out(stage: Any, *_: Any) -> Any:
+        done.append(stage.draw.random())
+        return Drawing
+
+    monkeypatch.setattr(turns, "_carried_out", carried_out)
+    monkeypatch.setattr(Drawing, "others", 0.0, raising=False)
+    phase = replace(PHASES["edit"], prepare=lambda stage: done.append(stage.draw.random()))
+    course()._undisturbed(cast("Any", Resting()), phase, 0, 0)
+    assert done == [done[0], "rest", done[0]]
 
 
 def test_only_those_take_part_that_a_phase_is_for() -> None:
