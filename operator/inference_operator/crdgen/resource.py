@@ -32,7 +32,7 @@ INITIAL_STATUS = {"observedGeneration": -1}
 
 MAP_TYPE = "x-kubernetes-map-type"
 """Of an object; `atomic` says that it belongs to one manager as a whole. The API server then keeps no list of the
-status's fields, which would take more room in each resource than the status itself, and time at each write."""
+status's fields, which would take half as much room in each resource as the status itself, and time at each write."""
 
 _READY = '.status.conditions[?(@.type=="Ready")]'
 _WIDE = 1
