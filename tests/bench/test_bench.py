@@ -13,14 +13,18 @@ from bench.record import load
 PATIENCE_SECONDS = 600
 
 
+def bench(*choice: str) -> subprocess.CompletedProcess[str]:
+    """One small run from the command line."""
+    command = [sys.executable, "-m", "bench", *choice, "--blocks", "1", "--scale", "0.02"]
+    return subprocess.run(command, cwd=TESTS, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS)
+
+
 @pytest.mark.nightly
 @pytest.mark.timeout(PATIENCE_SECONDS)
 @pytest.mark.usefixtures("programs")
 def test_a_small_run_counts_what_two_subjects_do(tmp_path: Path) -> None:
     kept = tmp_path / "run.json"
-    choice = ["--subjects", "floor,safe", "--phases", "edit,burst", "--blocks", "1", "--scale", "0.02", "--others", "1"]
-    command = [sys.executable, "-m", "bench", *choice, "--json", str(kept)]
-    done = subprocess.run(command, cwd=TESTS, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS)
+    done = bench("--subjects", "floor,safe", "--phases", "edit,burst", "--others", "1", "--json", str(kept))
     assert (
         "**Void**: single edits: FLOOR did not take part twice; SAFE was not held against its yardstick." in done.stdout
     ), done.stderr[-3000:]
@@ -40,9 +44,8 @@ def test_a_small_run_counts_what_two_subjects_do(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("programs")
 def test_subjects_side_by_side_are_one_run(tmp_path: Path) -> None:
     kept = tmp_path / "run.json"
-    choice = ["--subjects", "ours-novita,ours", "--phases", "rest", "--blocks", "1", "--scale", "0.02", "--watch", "5"]
-    command = [sys.executable, "-m", "bench", *choice, "--side-by-side", "--json", str(kept)]
-    done = subprocess.run(command, cwd=TESTS, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS)
+    choice = ("--subjects", "ours-novita,ours", "--phases", "rest", "--watch", "5", "--side-by-side")
+    done = bench(*choice, "--json", str(kept))
     assert done.returncode == 0, done.stderr[-3000:]
     run = load(kept)
     assert run.command.endswith("--scale 0.02 --watch 5.0 --others 1.0 --side-by-side")

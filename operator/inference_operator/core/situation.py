@@ -15,7 +15,14 @@ from inference_operator.core.memory import Memory, age_seconds
 from inference_operator.core.model import Desired, FieldPath, Observed, Snapshot
 from inference_operator.core.schedule import Pace
 from inference_operator.core.write import shows_sent
-from inference_operator.errors import CapacityUnavailable, CredentialsRejected, EndpointError, InvalidSpec, NotFound
+from inference_operator.errors import (
+    CapacityUnavailable,
+    CredentialsRejected,
+    EndpointError,
+    InvalidSpec,
+    NotFound,
+    Throttled,
+)
 
 Inputs = tuple[object, ...]
 """What wakes a refused write when it changes: generation, Secret versions, reapply request."""
@@ -38,6 +45,9 @@ class Policies:
 
 LASTING = InvalidSpec | CapacityUnavailable | CredentialsRejected | NotFound
 """What is refused for longer than a poll: only other inputs or much time mend it."""
+
+PARKING = LASTING | Throttled
+"""What a look is not repeated after before its time: the key's silence may be longer than a poll, too."""
 
 
 @dataclass(frozen=True, slots=True)

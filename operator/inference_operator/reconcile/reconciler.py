@@ -30,16 +30,9 @@ from inference_operator.core.port import (
 from inference_operator.core.report import View
 from inference_operator.core.rollouts import Rollouts
 from inference_operator.core.schedule import Pace
-from inference_operator.core.situation import LASTING, Inputs, Recollection, Refusal
+from inference_operator.core.situation import LASTING, PARKING, Inputs, Recollection, Refusal
 from inference_operator.core.write import Committed
-from inference_operator.errors import (
-    CapacityUnavailable,
-    EndpointError,
-    InvalidSpec,
-    SecretMissing,
-    Throttled,
-    Unavailable,
-)
+from inference_operator.errors import CapacityUnavailable, EndpointError, InvalidSpec, SecretMissing, Unavailable
 from inference_operator.reconcile.bind import Binder
 from inference_operator.reconcile.look import Depth, Lookout
 from inference_operator.reconcile.publish import Publisher
@@ -325,7 +318,7 @@ class Reconciler:
         log.log(novelty, "the pass could not look", error=error.message, kind=type(error).__name__)
         recollection = work.recollection.failed(inputs)
         refusal = Refusal(error, _waking(work, inputs), self._clock.now() + self._delay(recollection, error))
-        recollection = replace(recollection, parked=refusal if isinstance(error, LASTING | Throttled) else None)
+        recollection = replace(recollection, parked=refusal if isinstance(error, PARKING) else None)
         return await self._unseen(replace(work, recollection=recollection), refusal)
 
     def _parked(self, work: Work, inputs: Inputs) -> Refusal | None:
