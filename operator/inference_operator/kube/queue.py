@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import math
 from collections.abc import Awaitable, Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -160,6 +161,7 @@ class WorkQueue(Generic[K]):
         self._backlog: Backlog[K] = Backlog()
         self._passes: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
+        self._sleeps_until = math.inf
         self._stopped = False
 
     @property
@@ -175,7 +177,7 @@ class WorkQueue(Generic[K]):
     def add(self, key: K, trigger: Trigger, after: float = 0.0) -> None:
         """Ask for a pass `after` seconds from now; an earlier or more urgent one that is already due stays that."""
         self._backlog.add(key, trigger, due=_now() + max(0.0, after))
-        self._wake.set()
+        self._rouse()
 
     async def run(self, handler: Handler[K]) -> None:
         """Work until `stop` is called. Passes under way then go on; see `drain`."""
@@ -223,11 +225,22 @@ class WorkQueue(Generic[K]):
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._passes.discard(task)
-        self._wake.set()
+        self._rouse()
+
+    def _next_due(self) -> float | None:
+        """When the next pass may begin; None while no worker is free, or nothing waits for one."""
+        return self._backlog.next_due() if len(self._passes) < self._workers else None
+
+    def _rouse(self) -> None:
+        """End the sleep if a pass may begin before it would end by itself; most changes are about much later."""
+        due = self._next_due()
+        if due is not None and due < self._sleeps_until:
+            self._wake.set()
 
     async def _sleep(self) -> None:
-        """Wait for a change, or, while a worker is free, until the next pass is due."""
-        due = self._backlog.next_due() if len(self._passes) < self._workers else None
+        """Wait until the next pass may begin."""
+        due = self._next_due()
+        self._sleeps_until = math.inf if due is None else due
         with suppress(TimeoutError):
             async with asyncio.timeout_at(due):
                 await self._wake.wait()

@@ -286,3 +286,31 @@ def test_the_last_trigger_of_every_key_is_followed_by_a_pass(chance: random.Rand
 
 def test_the_order_of_urgency() -> None:
     assert [trigger.name for trigger in sorted(Trigger)] == ["POLL", "SECRET", "SPEC", "DELETION"]
+
+
+def test_what_is_asked_for_much_later_wakes_nobody() -> None:
+    class Counting(WorkQueue[str]):
+        sleeps = 0
+
+        async def _sleep(self) -> None:
+            self.sleeps += 1
+            await super()._sleep()
+
+    async def scenario() -> tuple[int, list[tuple[float, str, Trigger]]]:
+        queue, recorder = Counting(workers=4, on_error=lambda _key, _error: None), Recorder(takes=0.5)
+        run = asyncio.create_task(queue.run(recorder))
+        queue.add("a", Trigger.POLL, after=10)
+        await asyncio.sleep(1)
+        for number in range(100):
+            queue.add(f"later {number}", Trigger.POLL, after=1000)
+        await asyncio.sleep(1)
+        before = queue.sleeps
+        queue.add("sooner", Trigger.POLL, after=2)
+        await asyncio.sleep(20)
+        queue.stop()
+        await run
+        return before, recorder.diary
+
+    sleeps, diary = in_virtual_time(scenario())
+    assert sleeps <= 2
+    assert diary == [(4.0, "sooner", Trigger.POLL), (10.0, "a", Trigger.POLL)]
