@@ -20,7 +20,7 @@ FLAGS: dict[str, Any] = {
     "poll-seconds": POLL_SECONDS,
     "settle-seconds": 1,
     "request-timeout-seconds": 1,
-    "drift-seconds": 600,
+    "drift-seconds": 86_400,  # at any moment of which each is read whole for the first time
     "scale-interval-seconds": 0.001,
 }
 FLEET = 5

@@ -221,6 +221,12 @@ class Observed:
     history: History | None = None
     document: Any = field(default=None, repr=False, compare=False)
 
+    @property
+    def fingerprint(self) -> int:
+        """Equal as long as a look without history shows the same; of no worth outside this process."""
+        shown = (self.state, self.provider_state, self.minimum, self.failure, self.replicas, self.gpu, self.url)
+        return hash((shown, canonical_json([self.live.values, self.live.hints])))
+
 
 class Urgency(IntEnum):
     """Which of the calls that wait for one key's budget goes first: the greater."""

@@ -24,6 +24,10 @@ POLL_SHARE = 1 / 2
 DRIFT_SHARE = 1 / 40
 """How much of a key's budget each kind of routine read may take; the rest is for what people have changed."""
 
+POLLS_TOGETHER = 8
+LONGEST_STEP = 1.0
+"""Seconds between two moments for polls, so that calls stay spread from second to second."""
+
 READS_OF_A_WHOLE_LOOK = 2
 """Calls of a look that a list has spared what it can."""
 
@@ -87,6 +91,14 @@ class Pace:
     def polling(self, resources: int) -> float:
         """How often an endpoint is polled by itself, one of so many of its account."""
         return max(self.poll, resources / (POLL_SHARE * self.rate))
+
+    def polled_together(self, resources: int) -> float:
+        """The moments for polls of so many endpoints are multiples of this, so that some happen at the same time.
+
+        One after the other, each would find a processor that has done something else meanwhile, which doubles its cost.
+        Many at once would hold up what is more urgent.
+        """
+        return min(LONGEST_STEP, POLLS_TOGETHER * self.polling(resources) / max(1, resources))
 
     def drifting(self, resources: int) -> float:
         """How often an endpoint at rest is read whole, one of so many of its account."""

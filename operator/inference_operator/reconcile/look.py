@@ -10,10 +10,11 @@ from inference_operator.api.names import REFRESH_ANNOTATION
 from inference_operator.core.claims import Rivalry, owner_besides, unsettled
 from inference_operator.core.model import Look, Resource, State, Urgency
 from inference_operator.core.plan import LookDeeper, Nothing, OnlyReport, Plan, Wait, plan
-from inference_operator.core.port import Authority, Cluster
+from inference_operator.core.port import Authority, Cluster, SecretReader
 from inference_operator.core.rollouts import Rollouts, may_be_rolling, write_age
 from inference_operator.core.schedule import Pace
-from inference_operator.core.situation import Circumstances, Policies, Situation
+from inference_operator.core.situation import Circumstances, Policies, Recollection, Situation
+from inference_operator.errors import EndpointError
 from inference_operator.reconcile.resolve import Resolved
 from inference_operator.reconcile.sweeps import Sweeps
 from inference_operator.reconcile.work import Clock, Options, Sight, Work
@@ -42,6 +43,7 @@ class Lookout:
     """Looks at endpoints and decides on what it sees."""
 
     cluster: Cluster
+    secrets: SecretReader
     authority: Authority
     rollouts: Rollouts
     sweeps: Sweeps
@@ -117,12 +119,27 @@ class Lookout:
         is_recent = self.clock.now() - work.recollection.listed_at <= RECENT_POLLS * self.pace.poll
         return work.recollection.listed if is_recent and not self.sweeps.has_moved(work.uid) else None
 
-    def vouched(self, work: Work, resolved: Resolved) -> float | None:
-        """How many seconds what is known will do, since lists vouch for it; None if a look is needed."""
-        basis = resolved.basis(work.resource)
-        if not self.sweeps.vouches(work.uid, resolved.account, basis) or self._depth(work, resolved).whole:
+    async def unchanged(self, resource: Resource, recollection: Recollection) -> float | None:
+        """How many seconds what the last pass has left will do, if everything is still so; None where a pass is needed.
+
+        What lists show is known. What they do not is read here, and only compared: most of what a pass does is spared
+        where endpoints at rest have to be read again and again.
+        """
+        rest = self.sweeps.resting(resource.uid)
+        if rest is None or rest.resource_version != resource.resource_version or recollection.drift:
             return None
-        return self.sweeps.due_in(work.uid)
+        try:
+            for name, version in rest.secrets.items():
+                secret = await self.secrets.read(resource.namespace, name)
+                if secret is None or secret.resource_version != version:
+                    return None
+            if rest.restless:
+                seen = await rest.connection.observe(rest.ref, Look(urgency=Urgency.ROUTINE, listed=rest.listed))
+                if seen.fingerprint != rest.fingerprint:
+                    return None
+        except EndpointError:
+            return None
+        return self.sweeps.next_look(resource.uid)
 
     def decide(self, work: Work, resolved: Resolved, sight: Sight) -> Plan:
         """What to do about what was seen, and about the others that were met last."""

@@ -77,7 +77,7 @@ class Reconciler:
         self._pace = pace
         self._clock = clock
         self._observer = observer
-        self._lookout = Lookout(cluster, authority, rollouts, sweeps, pace, options, clock)
+        self._lookout = Lookout(cluster, secrets, authority, rollouts, sweeps, pace, options, clock)
         self._binder = Binder(cluster)
         self._publisher = Publisher(cluster, drivers, clock, observer)
         self._sender = Sender(cluster, self._lookout, self._publisher, authority, rollouts, pace, clock, observer)
@@ -108,7 +108,7 @@ class Reconciler:
             return self._delay_after(uid, result)
 
     def _delay_after(self, uid: str, result: Result) -> float | None:
-        if result.rest is None and not result.vouched:
+        if result.rest is None and not result.unchanged:
             self._sweeps.leave(uid)
             return result.delay
         delay = result.delay if result.rest is None else self._sweeps.rest(uid, result.rest)
@@ -123,8 +123,11 @@ class Reconciler:
         self._observer.gone(uid)
 
     async def _guarded(self, resource: Resource) -> Result:
+        recollection = self._recollection(resource)
         try:
-            return await self._pass(Work.on(resource, self._recollection(resource), self._clock.now()))
+            if (known_for := await self._lookout.unchanged(resource, recollection)) is not None:
+                return Result("unchanged", known_for, recollection, unchanged=True)
+            return await self._pass(Work.on(resource, recollection, self._clock.now()))
         except StatusConflict:
             fresh = await self._cluster_answers(resource)
             delay = AT_ONCE if fresh else self._pace.transition_poll
@@ -170,8 +173,6 @@ class Reconciler:
             inputs = resolved.inputs
             if (parked := self._parked(work, inputs)) is not None:
                 return await self._unseen(work, parked)
-            if (known_for := self._lookout.vouched(work, resolved)) is not None:
-                return Result("vouched", known_for, work.recollection, vouched=True)
             work, sight, decided = await self._lookout.look_and_decide(work, resolved)
             if isinstance(decided.action, Send):
                 if self._options.reread_secrets and not fresh and await self._secrets_moved(work, wanted, resolved):
@@ -213,7 +214,10 @@ class Reconciler:
         stored = await self._publisher.publish(work, decided.memory, findings, view)
         name = type(decided.action).__name__.lower()
         rest = self._rest(stored, resolved, decided, sight) if findings.is_quiet else None
-        return Result(name, self._next_look(work, decided, sight), work.recollection.calm(), rest)
+        recollection, delay = work.recollection.calm(), self._next_look(work, decided, sight)
+        if rest is not None:  # perhaps no pass comes for long that would meet what this one has stored
+            recollection = recollection.meets(decided.memory, self._clock.now())
+        return Result(name, delay, recollection, rest)
 
     def _rest(self, stored: Resource, resolved: Resolved, decided: Plan, sight: Sight) -> Rest | None:
         """What lists need to know of an endpoint at which nothing is under way; None for any other."""
@@ -223,12 +227,14 @@ class Reconciler:
         return Rest(
             account=resolved.account,
             connection=resolved.connection,
-            endpoint_id=resolved.desired.ref.endpoint_id,
+            ref=resolved.desired.ref,
             listed=seen.listed,
             restless=seen.restless,
+            fingerprint=seen.fingerprint,
             begun=sight.begun,
             whole=sight.whole,
-            basis=resolved.basis(stored),
+            resource_version=stored.resource_version,
+            secrets=resolved.secrets,
         )
 
     async def _bound(self, work: Work, resolved: Resolved, sight: Sight, decided: Plan) -> tuple[Work, Findings]:

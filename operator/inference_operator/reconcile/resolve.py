@@ -46,6 +46,7 @@ class Resolved:
         connection: Speaks to the provider with the resource's key.
         account: Tells accounts apart; nothing can be derived from it.
         inputs: What wakes a refused write: generation, Secret versions, reapply request.
+        secrets: Versions of all Secrets that were read for this, by name.
     """
 
     declared: Declared
@@ -53,10 +54,7 @@ class Resolved:
     connection: Connection = field(repr=False)
     account: int
     inputs: Inputs
-
-    def basis(self, resource: Resource) -> Inputs:
-        """All that may bring another decision although the endpoint stays as it is."""
-        return (resource.resource_version, *self.inputs)
+    secrets: Mapping[str, str]
 
 
 def declared(resource: Resource, drivers: Mapping[str, Driver]) -> Declared:
@@ -121,10 +119,12 @@ async def resolve(
     credentials = _credentials(secret, reference.name, reference.effective_key)
     desired = await render(resource, wanted, secrets, fresh=fresh)
     connection = connector.connect(wanted.driver.name, credentials, desired.ref.team)
-    versions = (secret.resource_version if secret else "", *sorted(desired.secrets.items()))
+    version = secret.resource_version if secret else ""
+    versions = (version, *sorted(desired.secrets.items()))
     reapply = resource.annotations.get(REAPPLY_ANNOTATION, "")
     account = hash((wanted.driver.name, credentials.token.get_secret_value(), desired.ref.team))
-    return Resolved(wanted, desired, connection, account, (resource.generation, *versions, reapply))
+    secret_versions = {**desired.secrets, reference.name: version}
+    return Resolved(wanted, desired, connection, account, (resource.generation, *versions, reapply), secret_versions)
 
 
 def _credentials(secret: SecretData | None, name: str, key: str) -> Credentials:

@@ -7,6 +7,7 @@ pages of a list are spread over a poll, and over more than that where the accoun
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -16,7 +17,6 @@ import structlog
 from inference_operator.core.port import Connection
 from inference_operator.core.roster import Roster
 from inference_operator.core.schedule import Pace
-from inference_operator.core.situation import Inputs
 from inference_operator.errors import EndpointError
 from inference_operator.reconcile.work import Clock, Rest
 
@@ -39,7 +39,7 @@ class _Account:
     roster: Roster = field(default_factory=Roster)
     polled: set[str] = field(default_factory=set)
     due: dict[str, _Due] = field(default_factory=dict)
-    bases: dict[str, Inputs] = field(default_factory=dict)
+    resting: dict[str, Rest] = field(default_factory=dict)
     cursor: str | None = None
     begun: float = 0.0
     pages: int = 0
@@ -74,18 +74,20 @@ class Sweeps:
             self.leave(uid)
         account, now, jitter = self._account(key, rest.connection), self._clock.now(), self._clock.jitter()
         self._account_of[uid] = key
-        followed = account.roster.join(uid, rest.endpoint_id, rest.listed, rest.begun, now=now)
+        followed = account.roster.join(uid, rest.ref.endpoint_id, rest.listed, rest.begun, now=now)
         if uid not in account.due:
             account.due[uid] = _Due(now, jitter)  # the first time at any moment, so that a fleet spreads itself
         elif rest.whole:
             account.due[uid] = _Due(now, self._pace.spread(1, jitter))
+        if followed:
+            account.resting[uid] = rest
+        else:
+            account.resting.pop(uid, None)
         if followed and not rest.restless:
             account.polled.discard(uid)
-            account.bases[uid] = rest.basis
-            return self._due_in(account, uid)
-        account.polled.add(uid)
-        account.bases.pop(uid, None)
-        return self._pace.spread(self._pace.polling(len(account.polled)), jitter)
+        else:
+            account.polled.add(uid)
+        return self._next_look(account, uid)
 
     def leave(self, uid: str) -> None:
         """Something is under way at the endpoint, or it cannot be looked at, or the resource is gone."""
@@ -94,13 +96,23 @@ class Sweeps:
             account.roster.leave(uid)
             account.polled.discard(uid)
             account.due.pop(uid, None)
-            account.bases.pop(uid, None)
+            account.resting.pop(uid, None)
 
-    def vouches(self, uid: str, account: int, basis: Inputs) -> bool:
-        """Whether all that the last pass rested on is as it was, and the endpoint as that has seen it."""
-        found = self._accounts.get(f"{PREFIX}{account}")
-        rested_on = None if found is None else found.bases.get(uid)
-        return rested_on == basis and self.confirmed(uid, account) is not None
+    def resting(self, uid: str) -> Rest | None:
+        """What the last pass has found, if lists have shown the endpoint so ever since, and it is not to be read whole.
+
+        None as well where the last pass has not found it at rest.
+        """
+        account = self._accounts.get(self._account_of.get(uid, ""))
+        rest = None if account is None else account.resting.get(uid)
+        if account is None or rest is None or self._due_in(account, uid) <= 0:
+            return None
+        return rest if self.confirmed(uid, rest.account) is not None else None
+
+    def next_look(self, uid: str) -> float | None:
+        """Seconds until a resource that is still at rest has to look by itself again; None where it has left."""
+        account = self._accounts.get(self._account_of.get(uid, ""))
+        return None if account is None else self._next_look(account, uid)
 
     def confirmed(self, uid: str, account: int) -> Any:
         """`Observed.listed` of the endpoint's last look, if it is known to be still so; else None."""
@@ -159,6 +171,14 @@ class Sweeps:
             self._add(key, self._pace.spread(self._pace.poll, self._clock.jitter()))
         account.connection = connection
         return account
+
+    def _next_look(self, account: _Account, uid: str) -> float:
+        if uid not in account.polled:
+            return self._due_in(account, uid)
+        polled, now = len(account.polled), self._clock.now()
+        step = self._pace.polled_together(polled)
+        at = now + self._pace.spread(self._pace.polling(polled), self._clock.jitter())
+        return step * math.ceil(at / step) - now
 
     def _due_in(self, account: _Account, uid: str) -> float:
         due = account.due[uid]

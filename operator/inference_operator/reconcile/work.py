@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -13,9 +13,9 @@ from inference_operator.api.spec import AdoptionPolicy
 from inference_operator.api.status import InferenceEndpointStatus
 from inference_operator.core.findings import TRUE
 from inference_operator.core.memory import Memory
-from inference_operator.core.model import Observed, Resource
+from inference_operator.core.model import EndpointRef, Observed, Resource
 from inference_operator.core.port import Connection
-from inference_operator.core.situation import Inputs, Recollection
+from inference_operator.core.situation import Recollection
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,23 +137,27 @@ class Rest:
 
     Attributes:
         account: Which key, at which provider.
-        connection: Reads the account's lists.
-        endpoint_id: Which endpoint.
+        connection: Reads the endpoint, and the account's lists.
+        ref: Which endpoint.
         listed: What the provider's lists show of it as of this look; None where there are none.
         restless: Its replica counts may move all the same.
+        fingerprint: Of all that the look has shown.
         begun: When the look began.
         whole: The look has shown all that a look can.
-        basis: What the pass rests on beside the endpoint, the status included that tells of the look.
+        resource_version: Of the resource with the status that tells of the look.
+        secrets: Versions of the Secrets that the pass has used, by name.
     """
 
     account: int
     connection: Connection = field(repr=False)
-    endpoint_id: str
+    ref: EndpointRef
     listed: Any = field(repr=False)
     restless: bool
+    fingerprint: int = field(repr=False)
     begun: float
     whole: bool
-    basis: Inputs
+    resource_version: str
+    secrets: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,11 +169,11 @@ class Result:
         delay: Seconds until the next look; None when only a trigger brings one.
         recollection: What this process remembers from now on.
         rest: Set where the endpoint is at rest, so that lists may tell when to look again, instead of `delay`.
-        vouched: The pass did not look, since lists vouch for what is known.
+        unchanged: It is still at rest, and everything as the last pass has left it.
     """
 
     name: str
     delay: float | None
     recollection: Recollection
     rest: Rest | None = None
-    vouched: bool = False
+    unchanged: bool = False

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from inference_operator.core.model import EndpointRef, Look, Observed, State
+from inference_operator.core.model import EndpointRef, Look, Observed, Replicas, State
 from inference_operator.core.schedule import Pace
 from inference_operator.errors import CredentialsRejected, InvalidSpec, Unavailable
 from inference_operator.providers.memory.account import LIST, OBSERVE, UPDATE, Fault
@@ -34,6 +34,8 @@ class Fleet(World):
         self.account.lists = page
         self.due: dict[str, float] = {}
         self.listed_at: list[float] = []
+        self.looks: list[Look] = []
+        self.replicas: dict[str, int] = {}
         self.uids = [f"uid-{number}" for number in range(resources)]
         for number, uid in enumerate(self.uids):
             self.account.add(f"ep-{number}", {"memory.size": 1})
@@ -242,22 +244,81 @@ async def test_a_fleet_beyond_its_budget_is_listed_and_read_more_slowly() -> Non
     assert fleet.calls()[OBSERVE] * 2 / seconds <= 1.1 * pace.rate / 32
 
 
-async def test_restless_endpoints_are_polled_and_their_state_is_spared(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[object] = []
-    original = MemoryConnection.observe
+@pytest.fixture
+async def restless(monkeypatch: pytest.MonkeyPatch) -> Fleet:
+    """Three resources at rest whose replicas may move by themselves, which lists do not show."""
+    original, found = MemoryConnection.observe, Fleet()
 
-    async def restless(self: MemoryConnection, ref: EndpointRef, look: Look) -> Observed:
-        seen.append(look.listed)
-        return replace(await original(self, ref, look), restless=True)
+    async def observe(self: MemoryConnection, ref: EndpointRef, look: Look) -> Observed:
+        found.looks.append(look)
+        replicas = Replicas(current=found.replicas.get(ref.endpoint_id, 1))
+        return replace(await original(self, ref, look), restless=True, replicas=replicas)
 
-    monkeypatch.setattr(MemoryConnection, "observe", restless)
-    fleet = Fleet()
-    await fleet.live(6 * PACE.poll)
-    fleet.forget_calls()
-    seen.clear()
-    await fleet.live(5 * PACE.poll)
-    assert fleet.calls()[OBSERVE] == pytest.approx(3 * 5, abs=3)
-    assert None not in seen
+    monkeypatch.setattr(MemoryConnection, "observe", observe)
+    await found.live(6 * PACE.poll)
+    found.forget_calls()
+    found.observer.results.clear()
+    found.looks.clear()
+    return found
+
+
+async def test_restless_endpoints_are_polled_and_their_state_is_spared(restless: Fleet) -> None:
+    await restless.live(5 * PACE.poll)
+    assert restless.calls()[OBSERVE] == pytest.approx(3 * 5, abs=3)
+    assert all(look.listed is not None for look in restless.looks)
+
+
+async def test_a_poll_that_shows_nothing_new_is_no_pass(restless: Fleet) -> None:
+    writes = len(restless.server.writes)
+    await restless.live(PACE.drift + 2 * PACE.poll)
+    results = Counter(restless.observer.results)
+    assert results["nothing"] == 3, "each was read whole once"
+    assert results.keys() == {"nothing", "unchanged"}
+    assert results["unchanged"] == pytest.approx(3 * PACE.drift / PACE.poll, abs=6)
+    assert restless.calls()[OBSERVE] == results.total()
+    assert len(restless.server.writes) == writes
+
+
+async def test_replicas_that_move_are_told_within_a_poll(restless: Fleet) -> None:
+    restless.replicas["ep-1"] = 5
+    await restless.live(1.2 * PACE.poll)
+    assert [restless.status(uid).curr_replica_cnt for uid in restless.uids] == [1, 5, 1]
+    assert Counter(restless.observer.results)["nothing"] == 1
+    restless.observer.results.clear()
+    await restless.live(3 * PACE.poll)
+    assert set(restless.observer.results) == {"unchanged"}
+
+
+async def test_a_poll_that_fails_is_looked_into_and_told(restless: Fleet) -> None:
+    faults = {(OBSERVE, number): Fault(InvalidSpec("HTTP 422")) for number in range(1, 100)}
+    restless.account.faults |= faults
+    await restless.live(1.2 * PACE.poll)
+    assert {each.reason for each in restless.status("uid-0").conditions if each.type == "Stalled"} == {"InvalidSpec"}
+
+
+async def test_a_poll_with_another_secret_is_a_pass(restless: Fleet) -> None:
+    restless.server.secret("key", token="flp_0123456789")
+    await restless.live(1.2 * PACE.poll)
+    assert Counter(restless.observer.results)["nothing"] == 3
+    restless.observer.results.clear()
+    await restless.live(2 * PACE.poll)
+    assert set(restless.observer.results) == {"unchanged"}
+
+
+async def test_a_poll_without_its_secret_is_a_pass(restless: Fleet) -> None:
+    restless.server.secrets.clear()
+    await restless.live(1.2 * PACE.poll)
+    assert set(restless.observer.results) == {"SecretMissing"}
+
+
+async def test_some_polls_happen_at_the_same_time() -> None:
+    """So that they share what a process has to fetch when it wakes up."""
+    pace = replace(PACE, rate=1000)
+    fleet = Fleet(resources=3, pace=pace)
+    fleet.account.lists = 1
+    fleet.account.faults |= {(LIST, number): Fault(CredentialsRejected("HTTP 403")) for number in range(1, 1000)}
+    await fleet.live(10.3 * pace.poll)
+    assert all(fleet.due[uid] == pytest.approx(round(fleet.due[uid])) for uid in fleet.uids)
 
 
 async def test_unwatched_secrets_are_read_at_every_poll_without_a_call() -> None:
@@ -286,6 +347,16 @@ async def test_a_pass_without_a_reason_ends_without_a_call(fleet: Fleet) -> None
     fleet.due["uid-0"] = fleet.time
     await fleet.live(1)
     assert fleet.calls() == {}
+
+
+async def test_a_pass_over_what_has_drifted_looks_again(fleet: Fleet) -> None:
+    fleet.account.change("ep-0", {"memory.size": 9})
+    await fleet.live(1.2 * PACE.drift)
+    assert [each.field for each in fleet.status("uid-0").drift] == ["memory.size"]
+    fleet.forget_calls()
+    fleet.due["uid-0"] = fleet.time
+    await fleet.live(1)
+    assert fleet.calls() == {OBSERVE: 1}
 
 
 async def test_an_account_without_resources_is_not_listed(fleet: Fleet) -> None:
