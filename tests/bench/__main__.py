@@ -14,13 +14,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import quota
 from bench.contestants import SUBJECTS
 from bench.contestants import USUAL as USUAL_SUBJECTS
 from bench.figures import objections_to
 from bench.page import table
 from bench.phases import PHASES, Phase
 from bench.phases import USUAL as USUAL_PHASES
+from bench.quota import NoControlGroupsError
 from bench.record import OTHERS
 from bench.running import conducted, conducted_side_by_side
 from bench.turns import Plan
@@ -37,11 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.others = 1.0
         if unfit := [phase for phase in chosen_phases if not _fits_side_by_side(PHASES[phase], options.subjects)]:
             parser.error(f"only phases without edits, and that are for every subject, run side by side: not {unfit}")
-    if "shards" in chosen_phases:
+    for phase in chosen_phases:
         try:
-            quota.check()
-        except quota.NoControlGroupsError as error:
-            parser.error(f"shards: {error}")
+            if (check := PHASES[phase].check) is not None:
+                check()
+        except NoControlGroupsError as error:
+            parser.error(f"{phase}: {error}")
     plan = Plan(
         options.subjects, chosen_phases, options.blocks, options.seed, options.scale, options.watch, options.others
     )

@@ -73,9 +73,10 @@ _READING = f"""\
 In each block everybody takes a turn, in an order that the seed decides, on the same kube-apiserver and the same
 emulated provider. Edits come at planned times whatever became of those before, and a time counts from the planned
 moment. What arrived when is the word of the emulator, the API server's audit log and its watch; processor time, memory
-and connections are the kernel's word. For single edits and bursts everybody is at work from the first block to the
-last, and does at rest what it always does while others have their turn (but for provider-http, whose open connections
-would use up the machine's); in all other phases each has the cluster to itself, and starts anew for each turn.
+and connections are the kernel's word. For single edits and bursts, those of shards too, everybody is at work from the
+first block to the last, and does at rest what it always does while others have their turn (but for provider-http, whose
+open connections would use up the machine's); in all other phases each has the cluster to itself, and starts anew for
+each turn.
 
 - **Counts** are exact, and are judged by their worst block.
 - **Times** depend on the machine. Only the ratios are worth comparing: each is taken inside a block, the table shows

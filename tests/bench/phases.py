@@ -13,7 +13,7 @@ from bench import resting
 from bench.contestants import SHARD, SHARDS, SUBJECTS, OursInShards
 from bench.editing import Edit, Made, Ramp, carry_out, climbing, evenly, together
 from bench.observer import claims, model_of, update_of, wait_until
-from bench.quota import limited
+from bench.quota import check, limited
 from bench.stage import PATIENCE_SECONDS, Outcome, Stage
 from bench.statistics import percentile
 from bench.vitals import pin
@@ -74,6 +74,7 @@ class Phase:
         settling: Seconds of rest before it begins.
         stands: Everybody stays at work from block to block. Not for what counts all that is asked of a provider, nor
             for what leaves a subject in another state than it was.
+        check: Raises `NoControlGroupsError` where the phase cannot be done; None for what can be done anywhere.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Phase:
     prepare: Callable[[Stage], None] | None = None
     settling: float = 0.0
     stands: bool = False
+    check: Callable[[], None] | None = None
 
     def is_for(self, subject: str) -> bool:
         """Whether a subject takes part."""
@@ -311,6 +313,8 @@ PHASES: Final[Mapping[str, Phase]] = {
             shards,
             only=_SHARDED,
             prepare=first_of_shards,
+            stands=True,
+            check=check,
         ),
     )
 }
