@@ -85,9 +85,11 @@ class Sweeps:
             account.resting.pop(uid, None)
         if followed and not rest.restless:
             account.polled.discard(uid)
-        else:
-            account.polled.add(uid)
-        return self._next_look(account, uid)
+            return self._due_in(account, uid)
+        if uid in account.polled:
+            return self._next_look(account, uid)
+        account.polled.add(uid)  # and then at any moment of a poll: many may have come to rest at the same time
+        return self._at_a_step(account, jitter * self._pace.polling(len(account.polled)))
 
     def leave(self, uid: str) -> None:
         """Something is under way at the endpoint, or it cannot be looked at, or the resource is gone."""
@@ -175,10 +177,13 @@ class Sweeps:
     def _next_look(self, account: _Account, uid: str) -> float:
         if uid not in account.polled:
             return self._due_in(account, uid)
-        polled, now = len(account.polled), self._clock.now()
-        step = self._pace.polled_together(polled)
-        at = now + self._pace.spread(self._pace.polling(polled), self._clock.jitter())
-        return step * math.ceil(at / step) - now
+        seconds = self._pace.polling(len(account.polled))
+        return self._at_a_step(account, self._pace.spread(seconds, self._clock.jitter()))
+
+    def _at_a_step(self, account: _Account, seconds: float) -> float:
+        """So many seconds, and up to when some polls happen at the same time."""
+        now, step = self._clock.now(), self._pace.polled_together(len(account.polled))
+        return step * math.ceil((now + seconds) / step) - now
 
     def _due_in(self, account: _Account, uid: str) -> float:
         due = account.due[uid]

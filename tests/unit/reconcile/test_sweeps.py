@@ -311,6 +311,18 @@ async def test_a_poll_without_its_secret_is_a_pass(restless: Fleet) -> None:
     assert set(restless.observer.results) == {"SecretMissing"}
 
 
+@pytest.mark.parametrize("jitter", [0.1, 0.25, 0.99])
+async def test_what_comes_to_rest_is_first_polled_at_any_moment(restless: Fleet, jitter: float) -> None:
+    """A fleet that was changed at once would otherwise be read at once from then on."""
+    restless.sweeps._clock = replace(restless.clock, jitter=lambda: jitter)
+    restless.sweeps.leave("uid-0")
+    restless.due["uid-0"], began = restless.time, restless.time
+    await restless.live(0.001)
+    assert restless.due["uid-0"] == pytest.approx(began + jitter * PACE.poll, abs=1)
+    await restless.live(PACE.poll)
+    assert restless.due["uid-0"] - began > PACE.poll
+
+
 async def test_some_polls_happen_at_the_same_time() -> None:
     """So that they share what a process has to fetch when it wakes up."""
     pace = replace(PACE, rate=1000)
