@@ -323,14 +323,14 @@ async def test_what_comes_to_rest_is_first_polled_at_any_moment(restless: Fleet,
     assert restless.due["uid-0"] - began > PACE.poll
 
 
-async def test_some_polls_happen_at_the_same_time() -> None:
+async def test_some_polls_happen_at_the_same_time(restless: Fleet) -> None:
     """So that they share what a process has to fetch when it wakes up."""
-    pace = replace(PACE, rate=1000)
-    fleet = Fleet(resources=3, pace=pace)
-    fleet.account.lists = 1
-    fleet.account.faults |= {(LIST, number): Fault(CredentialsRejected("HTTP 403")) for number in range(1, 1000)}
-    await fleet.live(10.3 * pace.poll)
-    assert all(fleet.due[uid] == pytest.approx(round(fleet.due[uid])) for uid in fleet.uids)
+    jitters = itertools.cycle([0.13, 0.37, 0.61])
+    restless.sweeps._clock = replace(restless.clock, jitter=lambda: next(jitters))
+    await restless.live(3 * PACE.poll)
+    moments = {uid: restless.due[uid] for uid in restless.uids}
+    assert all(moment == pytest.approx(round(moment)) for moment in moments.values())
+    assert len(set(moments.values())) > 1, "spread over a poll all the same"
 
 
 async def test_unwatched_secrets_are_read_at_every_poll_without_a_call() -> None:
