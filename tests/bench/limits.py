@@ -111,6 +111,9 @@ all else. Beyond a limit of a process it needs more memory than the chart allows
 changes wait."""
 
 
+_HOURLY: Final = "s per hour"
+
+
 @dataclass(frozen=True)
 class Line:
     """What something costs as such, and for each resource more."""
@@ -120,13 +123,19 @@ class Line:
 
     @classmethod
     def through(cls, points: Iterable[tuple[int, float]]) -> Self | None:
-        """The straight line nearest to the medians; None if the fleets do not differ enough in size."""
+        """The straight line nearest to the medians; None if the fleets do not differ enough in size.
+
+        Nothing costs less than nothing: where none at all would, the line begins at zero.
+        """
         by_size = defaultdict[int, list[float]](list)
         for size, value in points:
             by_size[size].append(value)
         if not by_size or max(by_size) < SPAN * min(by_size):
             return None
-        found = statistics.linear_regression(list(by_size), [statistics.median(each) for each in by_size.values()])
+        medians = [statistics.median(each) for each in by_size.values()]
+        found = statistics.linear_regression(list(by_size), medians)
+        if found.intercept < 0:
+            found = statistics.linear_regression(list(by_size), medians, proportional=True)
         return cls(found.intercept, found.slope)
 
     def at(self, resources: int) -> float:
@@ -501,11 +510,13 @@ def _measured(found: Costs) -> list[str]:
         ("Resident memory for each resource", optional(of(memory, lambda line: 1024 * line.slope), "KiB")),
         (
             "Processor time at rest of a process without resources",
-            optional(of(idle, lambda line: HOUR * line.base), "s per hour"),
+            "too little to tell"
+            if idle and not idle.base
+            else optional(of(idle, lambda line: HOUR * line.base), _HOURLY),
         ),
         (
             "Processor time at rest for each resource, looked at each minute",
-            optional(of(idle, lambda line: HOUR * line.slope), "s per hour"),
+            optional(of(idle, lambda line: HOUR * line.slope), _HOURLY),
         ),
         ("Processor time for a change", optional(of(found.cpu, lambda seconds: 1000 * seconds), "ms")),
         (f"Changes per second, one process with {CORES_OF_SHARD} cores", optional(found.throughput)),

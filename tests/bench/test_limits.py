@@ -109,6 +109,13 @@ def test_costs_are_those_of_the_runs() -> None:
     assert costs(runs[:1], None).memory is None
 
 
+def test_no_line_says_that_nothing_costs_less_than_nothing() -> None:
+    line = Line.through([(300, 2.0), (5_000, 100.0)])
+    assert line is not None
+    assert line.base == 0
+    assert line.at(5_000) == pytest.approx(100, rel=0.01)
+
+
 def test_a_line_needs_fleets_of_different_sizes() -> None:
     assert Line.through([(300, 90.0), (2_999, 100.0)]) is None
     assert Line.through([]) is None
