@@ -25,6 +25,8 @@ DRIFT_SHARE = 1 / 40
 """How much of a key's budget each kind of routine read may take; the rest is for what people have changed."""
 
 POLLS_TOGETHER = 8
+"""How many polls happen at the same moment, about."""
+
 LONGEST_STEP = 1.0
 """Seconds between two moments for polls, so that calls stay spread from second to second."""
 

@@ -55,7 +55,7 @@ class FriendliConnection:
         first must not show in status. Only what comes after a 429 is spared: it speaks of the key, and each of the
         others would bring a pause of its own, in which nobody else with this key has a turn.
         """
-        if look.listed is not None and not look.history:
+        if look.listed is not None and not look.history:  # most looks at endpoints at rest; one read needs no tasks
             return translate.observed(await self._spec(ref, look), look.listed, None)
         reads: list[asyncio.Future[Any]] = [
             asyncio.ensure_future(read)
