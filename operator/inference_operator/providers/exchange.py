@@ -134,7 +134,7 @@ class Exchange:
         target = f"{path}?{urlencode(params)}" if params else path
         sent = False
         try:
-            async with asyncio.timeout(self._timeout), self._connection() as connection:
+            async with asyncio.timeout(self._timeout), self._connection(method) as connection:
                 length = () if content is None else (("Content-Length", str(len(content))),)
                 request = h11.Request(method=method, target=target, headers=[*self._headers, *headers.items(), *length])
                 message = connection.encode(request, content)
@@ -157,12 +157,12 @@ class Exchange:
             raise ConnectionResetError
 
     @contextlib.asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Connection]:
+    async def _connection(self, method: str) -> AsyncIterator[Connection]:
         """A connection for one exchange alone, kept for the next one if this one ends well."""
         async with self._places:
             if self._closed:
                 raise _Closed
-            connection = self._kept() or await self._route.connect()
+            connection = self._kept(method) or await self._route.connect()
             self._busy.add(connection)
             is_kept = False
             try:
@@ -175,12 +175,16 @@ class Exchange:
                 else:
                     connection.abort()
 
-    def _kept(self) -> Connection | None:
-        """The connection that was used last, of those that are neither too old nor spoiled."""
+    def _kept(self, method: str) -> Connection | None:
+        """One of the connections that are neither too old nor spoiled.
+
+        Reads take the one that was idle the longest, so that a steady trickle of them needs no new connections; all
+        others the one that was used last, which the server is the least likely to be closing.
+        """
         while self._idle and self._idle[0][0] < time.monotonic() - KEEP_SECONDS:
             self._idle.popleft()[1].abort()
         while self._idle:
-            _, connection = self._idle.pop()
+            _, connection = self._idle.popleft() if method == "GET" else self._idle.pop()
             if connection.is_silent:
                 return connection
             connection.abort()

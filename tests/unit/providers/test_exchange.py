@@ -255,6 +255,29 @@ async def test_connections_that_nobody_uses_are_closed(monkeypatch: pytest.Monke
         await exchange.close()
 
 
+async def test_reads_take_turns_on_what_is_kept_and_a_write_goes_where_somebody_just_answered() -> None:
+    served, both = list[int](), asyncio.Barrier(2)
+
+    async def answer(connection: Connection, _: bytes) -> None:
+        if len(peer.requests) <= both.parties:
+            await both.wait()
+        else:
+            served.append(peer.open.index(connection))
+        await connection.send(http(200, b"{}"))
+
+    async with listening() as peer:
+        peer.answering = answer
+        exchange = Exchange(peer.origin, timeout=10, tls=trust(None), proxy_url=None)
+        await burst(exchange, 2)
+        for method in ("GET", "GET", "GET", "PUT", "PUT", "GET"):
+            content = b"{}" if method == "PUT" else None
+            assert await exchange.run(method, "/", headers=HEADERS, content=content) == Answer(200, b"{}")
+        first, second = served[0], 1 - served[0]
+        assert served == [first, second, first, first, first, second]
+        assert peer.connections == 2
+        await exchange.close()
+
+
 async def test_a_connection_that_the_server_has_closed_meanwhile_is_not_used() -> None:
     """A write on it would have an unknown outcome."""
 
