@@ -27,8 +27,8 @@ DRIFT_SHARE = 1 / 40
 POLLS_TOGETHER = 8
 """How many polls happen at the same moment, about."""
 
-LONGEST_STEP = 2.0
-"""Seconds between two moments for polls, so that few endpoints are not held back for each other's sake."""
+LONGEST_STEP = 1.0
+"""Seconds between two moments for polls, so that calls stay spread from second to second."""
 
 READS_OF_A_WHOLE_LOOK = 2
 """Calls of a look that a list has spared what it can."""
