@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -129,6 +130,7 @@ class Metrics:
         self._waiting_calls = self._add(
             Gauge, "provider_waiting_calls", "Calls that wait for the budget of their key.", "provider"
         )
+        self._call_series = functools.cache(self._find_call_series)
         self._writes = self._add(
             Counter,
             "writes_total",
@@ -231,9 +233,14 @@ class Metrics:
 
     def call(self, *, provider: str, operation: str, outcome: str, seconds: float, waited: float) -> None:
         """Count a call to a provider."""
-        self._calls.labels(provider, operation, outcome).inc()
-        self._call_seconds.labels(provider, operation).observe(seconds)
-        self._budget_seconds.labels(provider).observe(waited)
+        calls, call_seconds, budget_seconds = self._call_series(provider, operation, outcome)
+        calls.inc()
+        call_seconds.observe(seconds)
+        budget_seconds.observe(waited)
+
+    def _find_call_series(self, provider: str, operation: str, outcome: str) -> tuple[Counter, Histogram, Histogram]:
+        calls = self._calls.labels(provider, operation, outcome)
+        return calls, self._call_seconds.labels(provider, operation), self._budget_seconds.labels(provider)
 
     def waited(self, seconds: float) -> None:
         """Tell how long a resource waited for the worker that it has now."""

@@ -198,17 +198,19 @@ class _Unreadable(Exception):  # noqa: N818 - not an error of ours
 async def _read(connection: Connection) -> Answer:
     while not isinstance(head := await connection.next_event(), h11.Response):  # noqa: ASYNC110 - the sleep is
         await asyncio.sleep(0)  # for others, as below
-    encoding = ", ".join(_values(head, b"content-encoding"))
+    headers = list(head.headers)
+    encoding = ", ".join(_values(headers, b"content-encoding"))
     body = _Body(encoding.strip().lower())
     while isinstance(event := await connection.next_event(), h11.Data):
+        if body.has_begun:
+            await asyncio.sleep(0)  # a body in a million pieces would hold up everything else; most come in one
         body.add(event.data)
-        await asyncio.sleep(0)  # a body in a million pieces would hold up everything else
-    silence = retry_after(_values(head, b"retry-after"), datetime.now(UTC))
+    silence = retry_after(_values(headers, b"retry-after"), datetime.now(UTC))
     return Answer(head.status_code, body.whole(), silence)
 
 
-def _values(head: h11.Response, header: bytes) -> list[str]:
-    return [value.decode("latin-1") for name, value in head.headers if name == header]
+def _values(headers: list[tuple[bytes, bytes]], header: bytes) -> list[str]:
+    return [value.decode("latin-1") for name, value in headers if name == header]
 
 
 class _Body:
@@ -220,6 +222,10 @@ class _Body:
         self._inflate = zlib.decompressobj(GZIP_OR_ZLIB) if encoding not in {"", "identity"} else None
         self._received = 0
         self._content = bytearray()
+
+    @property
+    def has_begun(self) -> bool:
+        return self._received > 0
 
     def add(self, chunk: bytes) -> None:
         self._received += len(chunk)

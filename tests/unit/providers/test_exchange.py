@@ -405,6 +405,47 @@ async def test_what_is_still_connecting_when_everything_is_closed_is_not_sent(mo
         assert peer.requests == []
 
 
+PIECES = 500
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(b"", id="a body in many pieces"),
+        pytest.param(b"HTTP/1.1 102 Processing\r\n\r\n" * PIECES, id="many heads before the answer's"),
+    ],
+)
+async def test_an_answer_in_many_pieces_lets_others_work_between_them(
+    head: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events, most = 0, 0
+    next_event = Client.next_event
+
+    async def counted(connection: Client) -> object:
+        nonlocal events
+        events += 1
+        return await next_event(connection)
+
+    async def others() -> None:
+        nonlocal events, most
+        while True:
+            most, events = max(most, events), 0
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(Client, "next_event", counted)
+    body = b"{" + b" " * PIECES + b"}"
+    chunks = b"".join(b"1\r\n%c\r\n" % each for each in body)
+    async with listening() as peer:
+        peer.answer(head + b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
+        beside = asyncio.create_task(others())
+        answer = await Exchange(peer.origin, timeout=10, tls=trust(None), proxy_url=None).run(
+            "GET", "/", headers=HEADERS
+        )
+        beside.cancel()
+    assert answer == Answer(200, body)
+    assert max(most, events) <= 3  # the head, the first piece, and the second
+
+
 def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
