@@ -169,6 +169,12 @@ class History:
     newest: int
     entries: tuple[Version, ...]
 
+    @property
+    def fingerprint(self) -> int:
+        """Equal as long as a history read from the same base on is the same; of no worth outside this process."""
+        shown = [[each.number, each.snapshot.values, each.snapshot.hints] for each in self.entries]
+        return hash((self.newest, canonical_json(shown)))
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:

@@ -78,7 +78,7 @@ class Lookout:
         if sight.whole or not resolved.declared.driver.capabilities.history or sight.observed.listed is None:
             return False
         quiet = isinstance(decided.action, Nothing | OnlyReport) and not sight.observed.state.in_transition
-        return quiet and not decided.young and self.sweeps.due_in(work.uid) is None
+        return quiet and not decided.young and not self.sweeps.is_followed(work.uid)
 
     async def _complete(self, work: Work, resolved: Resolved, sight: Sight) -> Sight:
         """Read what a light look has left out."""
@@ -122,24 +122,27 @@ class Lookout:
     async def unchanged(self, resource: Resource, recollection: Recollection) -> float | None:
         """How many seconds what the last pass has left will do, if everything is still so; None where a pass is needed.
 
-        What lists show is known. What they do not is read here, and only compared: most of what a pass does is spared
-        where endpoints at rest have to be read again and again.
+        What lists show is known. What they do not is read here, as deep as is due, and only compared: most of what a
+        pass does is spared where endpoints at rest have to be read again and again.
         """
         rest = self.sweeps.resting(resource.uid)
         if rest is None or rest.resource_version != resource.resource_version or recollection.drift:
             return None
+        whole = self.sweeps.is_due(resource.uid)
+        if whole and (recollection.bound is not None or self._is_overdue(recollection.rivalry, self.clock.now())):
+            return None  # only a pass looks after the ConfigMap, and asks what other shards know
         try:
             for name, version in rest.secrets.items():
                 secret = await self.secrets.read(resource.namespace, name)
                 if secret is None or secret.resource_version != version:
                     return None
-            if rest.restless:
-                seen = await rest.connection.observe(rest.ref, Look(urgency=Urgency.ROUTINE, listed=rest.listed))
-                if seen.fingerprint != rest.fingerprint:
+            if whole or rest.restless:
+                look = Look(history=whole, base=rest.base, urgency=Urgency.ROUTINE, listed=rest.listed)
+                if not rest.is_still_so(await rest.connection.observe(rest.ref, look)):
                     return None
         except EndpointError:
             return None
-        return self.sweeps.next_look(resource.uid)
+        return self.sweeps.rest_on(resource.uid, whole=whole)
 
     def decide(self, work: Work, resolved: Resolved, sight: Sight) -> Plan:
         """What to do about what was seen, and about the others that were met last."""
@@ -230,10 +233,9 @@ class Lookout:
             return Depth(whole=True, urgency=Urgency.ROLLOUT, fresh=True)
         if recollection.drift or work.resource.annotations.get(REFRESH_ANNOTATION) != recollection.refresh:
             return Depth(whole=True, urgency=Urgency.ROLLOUT, fresh=True)
-        due_in = self.sweeps.due_in(work.uid)
-        if due_in is None:
+        if not self.sweeps.is_followed(work.uid):
             return Depth(whole=self._is_old(recollection.whole_at), urgency=Urgency.ROLLOUT)
-        return Depth(whole=due_in <= 0, urgency=Urgency.ROUTINE)
+        return Depth(whole=self.sweeps.is_due(work.uid), urgency=Urgency.ROUTINE)
 
     def _observes(self, resolved: Resolved) -> bool:
         """Whether nothing is ever written, so that no look has to carry a write."""

@@ -213,13 +213,13 @@ class Reconciler:
         view = View(sight.observed, decided.drift, resolved.desired.unverifiable)
         stored = await self._publisher.publish(work, decided.memory, findings, view)
         name = type(decided.action).__name__.lower()
-        rest = self._rest(stored, resolved, decided, sight) if findings.is_quiet else None
+        rest = self._rest(work, stored, resolved, decided, sight) if findings.is_quiet else None
         recollection, delay = work.recollection.calm(), self._next_look(work, decided, sight)
         if rest is not None:  # perhaps no pass comes for long that would meet what this one has stored
             recollection = recollection.meets(decided.memory, self._clock.now())
         return Result(name, delay, recollection, rest)
 
-    def _rest(self, stored: Resource, resolved: Resolved, decided: Plan, sight: Sight) -> Rest | None:
+    def _rest(self, work: Work, stored: Resource, resolved: Resolved, decided: Plan, sight: Sight) -> Rest | None:
         """What lists need to know of an endpoint at which nothing is under way; None for any other."""
         seen, quiet = sight.observed, isinstance(decided.action, Nothing | OnlyReport)
         if not quiet or decided.young or self._is_moving(stored.uid, sight):
@@ -231,6 +231,8 @@ class Reconciler:
             listed=seen.listed,
             restless=seen.restless,
             fingerprint=seen.fingerprint,
+            history=None if seen.history is None else seen.history.fingerprint,
+            base=work.memory.base_version,
             begun=sight.begun,
             whole=sight.whole,
             resource_version=stored.resource_version,

@@ -78,7 +78,7 @@ class Sweeps:
         if uid not in account.due:
             account.due[uid] = _Due(now, jitter)  # the first time at any moment, so that a fleet spreads itself
         elif rest.whole:
-            account.due[uid] = _Due(now, self._pace.spread(1, jitter))
+            self._put_off(account, uid)
         if followed:
             account.resting[uid] = rest
         else:
@@ -101,20 +101,24 @@ class Sweeps:
             account.resting.pop(uid, None)
 
     def resting(self, uid: str) -> Rest | None:
-        """What the last pass has found, if lists have shown the endpoint so ever since, and it is not to be read whole.
-
-        None as well where the last pass has not found it at rest.
-        """
+        """What the last pass has found at rest, if lists have shown it so ever since; else None."""
         account = self._accounts.get(self._account_of.get(uid, ""))
         rest = None if account is None else account.resting.get(uid)
-        if account is None or rest is None or self._due_in(account, uid) <= 0:
-            return None
-        return rest if self.confirmed(uid, rest.account) is not None else None
+        return rest if rest is not None and self.confirmed(uid, rest.account) is not None else None
 
-    def next_look(self, uid: str) -> float | None:
-        """Seconds until a resource that is still at rest has to look by itself again; None where it has left."""
+    def rest_on(self, uid: str, *, whole: bool) -> float | None:
+        """The endpoint is still at rest; returns the seconds until it has to look by itself, None where it has left.
+
+        Args:
+            uid: Of the resource.
+            whole: Everything was read.
+        """
         account = self._accounts.get(self._account_of.get(uid, ""))
-        return None if account is None else self._next_look(account, uid)
+        if account is None:
+            return None
+        if whole:
+            self._put_off(account, uid)
+        return self._next_look(account, uid)
 
     def confirmed(self, uid: str, account: int) -> Any:
         """`Observed.listed` of the endpoint's last look, if it is known to be still so; else None."""
@@ -134,10 +138,15 @@ class Sweeps:
         account = self._accounts.get(self._account_of.get(uid, ""))
         return account is not None and account.roster.has_moved(uid)
 
-    def due_in(self, uid: str) -> float | None:
-        """Seconds until everything has to be read again, whatever lists show; None where no list is asked."""
+    def is_followed(self, uid: str) -> bool:
+        """Whether the endpoint is at rest, so that everything is read only when that is due."""
         account = self._accounts.get(self._account_of.get(uid, ""))
-        return None if account is None or uid not in account.due else self._due_in(account, uid)
+        return account is not None and uid in account.due
+
+    def is_due(self, uid: str) -> bool:
+        """Whether everything has to be read again of an endpoint at rest, whatever lists show."""
+        account = self._accounts.get(self._account_of.get(uid, ""))
+        return account is not None and uid in account.due and self._due_in(account, uid) <= 0
 
     def is_account(self, key: str) -> bool:
         """Whether a key of the queue is one of ours."""
@@ -184,6 +193,10 @@ class Sweeps:
         """So many seconds, and up to when some polls happen at the same time."""
         now, step = self._clock.now(), self._pace.polled_together(len(account.polled))
         return step * math.ceil((now + seconds) / step) - now
+
+    def _put_off(self, account: _Account, uid: str) -> None:
+        """Everything was read just now."""
+        account.due[uid] = _Due(self._clock.now(), self._pace.spread(1, self._clock.jitter()))
 
     def _due_in(self, account: _Account, uid: str) -> float:
         due = account.due[uid]

@@ -141,7 +141,9 @@ class Rest:
         ref: Which endpoint.
         listed: What the provider's lists show of it as of this look; None where there are none.
         restless: Its replica counts may move all the same.
-        fingerprint: Of all that the look has shown.
+        fingerprint: Of all that the look has shown but the version history.
+        history: Fingerprint of the version history; None where the look carried none.
+        base: The version from which on the history was read.
         begun: When the look began.
         whole: The look has shown all that a look can.
         resource_version: Of the resource with the status that tells of the look.
@@ -154,10 +156,17 @@ class Rest:
     listed: Any = field(repr=False)
     restless: bool
     fingerprint: int = field(repr=False)
+    history: int | None = field(repr=False)
+    base: int | None
     begun: float
     whole: bool
     resource_version: str
     secrets: Mapping[str, str]
+
+    def is_still_so(self, seen: Observed) -> bool:
+        """Whether a later look shows the same; whether the versions are the same, only where it carries them."""
+        same_history = seen.history is None or seen.history.fingerprint == self.history
+        return same_history and seen.fingerprint == self.fingerprint
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
-from inference_operator.core.model import EndpointRef, Look, Observed, Replicas, State
+from inference_operator.core.model import EndpointRef, Look, Observed, Replicas, Resource, State
 from inference_operator.core.schedule import Pace
 from inference_operator.errors import CredentialsRejected, InvalidSpec, Unavailable
+from inference_operator.providers.memory import driver as memory
 from inference_operator.providers.memory.account import LIST, OBSERVE, UPDATE, Fault
 from inference_operator.providers.memory.driver import MemoryConnection
 from inference_operator.reconcile import Options
-from world import PACE, World, spec
+from world import PACE, View, World, spec
 
 
 class Fleet(World):
@@ -245,14 +247,14 @@ async def test_a_fleet_beyond_its_budget_is_listed_and_read_more_slowly() -> Non
 
 
 @pytest.fixture
-async def restless(monkeypatch: pytest.MonkeyPatch) -> Fleet:
-    """Three resources at rest whose replicas may move by themselves, which lists do not show."""
-    original, found = MemoryConnection.observe, Fleet()
+async def restless(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Fleet:
+    """Three resources at rest whose replicas may move by themselves, which lists do not show; not so for False."""
+    original, found, moves = MemoryConnection.observe, Fleet(), getattr(request, "param", True)
 
     async def observe(self: MemoryConnection, ref: EndpointRef, look: Look) -> Observed:
         found.looks.append(look)
         replicas = Replicas(current=found.replicas.get(ref.endpoint_id, 1))
-        return replace(await original(self, ref, look), restless=True, replicas=replicas)
+        return replace(await original(self, ref, look), restless=moves, replicas=replicas)
 
     monkeypatch.setattr(MemoryConnection, "observe", observe)
     await found.live(6 * PACE.poll)
@@ -272,11 +274,58 @@ async def test_a_poll_that_shows_nothing_new_is_no_pass(restless: Fleet) -> None
     writes = len(restless.server.writes)
     await restless.live(PACE.drift + 2 * PACE.poll)
     results = Counter(restless.observer.results)
-    assert results["nothing"] == 3, "each was read whole once"
-    assert results.keys() == {"nothing", "unchanged"}
-    assert results["unchanged"] == pytest.approx(3 * PACE.drift / PACE.poll, abs=6)
+    assert results.keys() == {"unchanged"}
+    assert results["unchanged"] == pytest.approx(3 * (PACE.drift / PACE.poll + 1), abs=6)
     assert restless.calls()[OBSERVE] == results.total()
+    assert Counter(look.history for look in restless.looks)[True] == 3, "each was read whole once"
     assert len(restless.server.writes) == writes
+
+
+@pytest.mark.parametrize("restless", [True, False], indirect=True)
+async def test_a_whole_look_that_shows_nothing_new_is_no_pass(restless: Fleet) -> None:
+    await restless.live(3 * PACE.drift)
+    assert set(restless.observer.results) == {"unchanged"}
+    assert Counter(look.history for look in restless.looks)[True] == pytest.approx(9, abs=1)
+
+
+async def test_a_version_that_shows_nothing_else_is_told_by_a_whole_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_listed", lambda seen: (None, seen.word, seen.failure, seen.rolling))
+    fleet = Fleet()
+    await fleet.live(6 * PACE.poll)
+    fleet.observer.results.clear()
+    fleet.account.change("ep-1", {})
+    await fleet.live(1.2 * PACE.drift)
+    assert [fleet.status(uid).version for uid in fleet.uids] == [0, 1, 0]
+    assert Counter(fleet.observer.results)["nothing"] == 1
+    fleet.observer.results.clear()
+    await fleet.live(2 * PACE.drift)
+    assert set(fleet.observer.results) == {"unchanged"}
+
+
+async def test_a_connection_is_looked_after_with_every_whole_look() -> None:
+    fleet = Fleet()
+    fleet.server.apply("0", spec(endpointId="ep-0", writeConnectionTo={"configMapName": "here"}))
+    await fleet.live(6 * PACE.poll)
+    assert fleet.server.connections
+    fleet.server.connections.clear()
+    await fleet.live(1.2 * PACE.drift)
+    assert [name for _, name in fleet.server.connections] == ["here"]
+
+
+async def test_a_shard_asks_who_else_names_an_endpoint_at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    original = View.claims
+
+    async def claims(self: View, resource: Resource, provider: str, endpoint_id: str) -> Sequence[Resource]:
+        asked.append(endpoint_id)
+        return await original(self, resource, provider, endpoint_id)
+
+    monkeypatch.setattr(View, "claims", claims)
+    fleet = Fleet(options=Options(sharded=True))
+    await fleet.live(6 * PACE.poll)
+    asked.clear()
+    await fleet.live(8 * PACE.drift)
+    assert min(Counter(asked)[f"ep-{number}"] for number in range(3)) >= 4
 
 
 async def test_replicas_that_move_are_told_within_a_poll(restless: Fleet) -> None:
