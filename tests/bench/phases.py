@@ -29,8 +29,10 @@ TRAIL_SECONDS: Final = 1.0
 
 SLOW_EDITS: Final = 15
 SLOW_GAP_SECONDS: Final = 0.8
-STUCK_EDITS: Final = 50
-"""So many that the slowest of a hundred can be guessed."""
+STUCK_EDITS: Final = 200
+"""So many that the p99 is not the slowest one, which is a matter of chance."""
+
+STUCK_GAP_SECONDS: Final = 0.1
 
 SLOW_MEDIAN_SECONDS: Final = 0.15
 SLOW_SPREAD: Final = 0.8
@@ -234,13 +236,13 @@ def stuck(stage: Stage) -> Outcome:
     """Single edits, alone and then beside an endpoint whose calls never end and that is edited as well."""
     names = sorted(stage.wishes)
     victim, rest = names[0], {name: stage.wishes[name] for name in names[1:]}
-    alone = _edited(stage, evenly(rest, min(STUCK_EDITS, len(rest)), GAP_SECONDS, stage.draw))
+    alone = _edited(stage, evenly(rest, min(STUCK_EDITS, len(rest)), STUCK_GAP_SECONDS, stage.draw))
     endpoint_id = stage.wishes[victim].endpoint_id
     stage.subject.rig.emulators.add_fault(Fault(endpoint_id=endpoint_id, delivery="stall", count=None))
     try:
         carry_out(stage.subject, together({victim: stage.wishes[victim]}, 1, stage.draw))
         rest = {name: stage.wishes[name] for name in names[1:]}
-        made = carry_out(stage.subject, evenly(rest, min(STUCK_EDITS, len(rest)), GAP_SECONDS, stage.draw))
+        made = carry_out(stage.subject, evenly(rest, min(STUCK_EDITS, len(rest)), STUCK_GAP_SECONDS, stage.draw))
         wait_until(lambda: _are_sent(stage, made), PATIENCE_SECONDS)
     finally:
         stage.subject.rig.emulators.clear_faults()
