@@ -17,6 +17,7 @@ from bench.quota import check, limited
 from bench.stage import PATIENCE_SECONDS, Outcome, Stage
 from bench.statistics import percentile
 from bench.vitals import pin
+from faults.peers.wish import Wish
 from inference_operator.playground.emulators.faults import Fault
 from inference_operator.playground.emulators.ledger import Entry
 
@@ -33,6 +34,7 @@ STUCK_EDITS: Final = 200
 """So many that the p99 is not the slowest one, which is a matter of chance."""
 
 STUCK_GAP_SECONDS: Final = 0.1
+"""Still more than any subject needs for one; twice as many seconds would make a block twice as long."""
 
 SLOW_MEDIAN_SECONDS: Final = 0.15
 SLOW_SPREAD: Final = 0.8
@@ -232,17 +234,21 @@ def slow(stage: Stage) -> Outcome:
         stage.subject.rig.emulators.clear_faults()
 
 
+def _edits_of_stuck(stage: Stage, wishes: Mapping[str, Wish]) -> list[Edit]:
+    return evenly(wishes, min(STUCK_EDITS, len(wishes)), STUCK_GAP_SECONDS, stage.draw)
+
+
 def stuck(stage: Stage) -> Outcome:
     """Single edits, alone and then beside an endpoint whose calls never end and that is edited as well."""
     names = sorted(stage.wishes)
     victim, rest = names[0], {name: stage.wishes[name] for name in names[1:]}
-    alone = _edited(stage, evenly(rest, min(STUCK_EDITS, len(rest)), STUCK_GAP_SECONDS, stage.draw))
+    alone = _edited(stage, _edits_of_stuck(stage, rest))
     endpoint_id = stage.wishes[victim].endpoint_id
     stage.subject.rig.emulators.add_fault(Fault(endpoint_id=endpoint_id, delivery="stall", count=None))
     try:
         carry_out(stage.subject, together({victim: stage.wishes[victim]}, 1, stage.draw))
         rest = {name: stage.wishes[name] for name in names[1:]}
-        made = carry_out(stage.subject, evenly(rest, min(STUCK_EDITS, len(rest)), STUCK_GAP_SECONDS, stage.draw))
+        made = carry_out(stage.subject, _edits_of_stuck(stage, rest))
         wait_until(lambda: _are_sent(stage, made), PATIENCE_SECONDS)
     finally:
         stage.subject.rig.emulators.clear_faults()
