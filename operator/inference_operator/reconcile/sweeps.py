@@ -79,10 +79,7 @@ class Sweeps:
             account.due[uid] = _Due(now, jitter)  # the first time at any moment, so that a fleet spreads itself
         elif rest.whole:
             self._put_off(account, uid)
-        if followed:
-            account.resting[uid] = rest
-        else:
-            account.resting.pop(uid, None)
+        account.resting[uid] = rest.after(account.resting.get(uid))
         if followed and not rest.restless:
             account.polled.discard(uid)
             return self._due_in(account, uid)

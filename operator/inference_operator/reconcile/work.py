@@ -142,7 +142,7 @@ class Rest:
         listed: What the provider's lists show of it as of this look; None where there are none.
         restless: Its replica counts may move all the same.
         fingerprint: Of all that the look has shown but the version history.
-        history: Fingerprint of the version history; None where the look carried none.
+        history: Fingerprint of the version history that a pass has seen last; None where none has.
         base: The version from which on the history was read.
         begun: When the look began.
         whole: The look has shown all that a look can.
@@ -162,6 +162,10 @@ class Rest:
     whole: bool
     resource_version: str
     secrets: Mapping[str, str]
+
+    def after(self, earlier: Rest | None) -> Rest:
+        """With the version history that was seen before, where this look carried none."""
+        return replace(self, history=earlier.history) if self.history is None and earlier is not None else self
 
     def is_still_so(self, seen: Observed) -> bool:
         """Whether a later look shows the same; whether the versions are the same, only where it carries them."""

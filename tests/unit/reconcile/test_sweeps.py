@@ -63,6 +63,21 @@ class Fleet(World):
             if delay is not None:
                 self.due[key] = min(self.due.get(key, float("inf")), self.time + max(delay, 0.001))
 
+    async def look_while_no_list_is_read(self, *, unreadable: bool) -> None:
+        """For some polls lists have no turn, or cannot be read, and everybody looks; then they are back."""
+        lists = [key for key in self.due if self.sweeps.is_account(key)]
+        if unreadable:
+            self.account.faults |= {(LIST, number): Fault(Unavailable("HTTP 500")) for number in range(1, 1000)}
+        else:
+            for key in lists:
+                del self.due[key]
+        await self.live(3 * PACE.poll)
+        self.due |= dict.fromkeys(self.uids, self.time)
+        await self.live(0.5)
+        self.account.faults.clear()
+        self.due |= dict.fromkeys(lists, self.time)
+        await self.live(2 * PACE.poll)
+
     def _take_in(self) -> None:
         asked, self.asked = self.asked, []
         for key, after in asked:
@@ -286,6 +301,31 @@ async def test_a_whole_look_that_shows_nothing_new_is_no_pass(restless: Fleet) -
     await restless.live(3 * PACE.drift)
     assert set(restless.observer.results) == {"unchanged"}
     assert Counter(look.history for look in restless.looks)[True] == pytest.approx(9, abs=1)
+
+
+@pytest.mark.parametrize("restless", [True, False], indirect=True)
+@pytest.mark.parametrize("unreadable", [True, False])
+async def test_a_whole_look_is_compared_although_lists_were_late_before(restless: Fleet, *, unreadable: bool) -> None:
+    """Without lists a pass looks by itself, and not whole."""
+    await restless.look_while_no_list_is_read(unreadable=unreadable)
+    assert Counter(look.history for look in restless.looks)[True] == 0
+    restless.observer.results.clear()
+    await restless.live(1.2 * PACE.drift)
+    assert set(restless.observer.results) == {"unchanged"}
+    assert Counter(look.history for look in restless.looks)[True] == pytest.approx(3, abs=1)
+
+
+async def test_a_version_that_shows_nothing_else_is_told_although_lists_were_late_since(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "_listed", lambda seen: (None, seen.word, seen.failure, seen.rolling))
+    fleet = Fleet()
+    await fleet.live(6 * PACE.poll)
+    fleet.account.change("ep-1", {})
+    await fleet.look_while_no_list_is_read(unreadable=False)
+    assert [fleet.status(uid).version for uid in fleet.uids] == [0, 0, 0]
+    await fleet.live(1.2 * PACE.drift)
+    assert [fleet.status(uid).version for uid in fleet.uids] == [0, 1, 0]
 
 
 async def test_a_version_that_shows_nothing_else_is_told_by_a_whole_look(monkeypatch: pytest.MonkeyPatch) -> None:
