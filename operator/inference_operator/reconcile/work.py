@@ -165,7 +165,9 @@ class Rest:
 
     def after(self, earlier: Rest | None) -> Rest:
         """With the version history that was seen before, where this look carried none."""
-        return replace(self, history=earlier.history) if self.history is None and earlier is not None else self
+        if self.history is not None or earlier is None:
+            return self
+        return replace(self, history=earlier.history, base=earlier.base)
 
     def is_still_so(self, seen: Observed) -> bool:
         """Whether a later look shows the same; whether the versions are the same, only where it carries them."""
