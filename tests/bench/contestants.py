@@ -38,15 +38,16 @@ class Loop(naive.Naive):
     arguments: ClassVar[tuple[str, ...]]
 
     def start(self) -> None:
-        self.spawn([sys.executable, "-m", *self.arguments], PYTHONPATH=str(TESTS), **self.surroundings())
+        self.spawn([sys.executable, "-m", *self.arguments], PYTHONPATH=str(TESTS), **surroundings(self))
 
-    def surroundings(self) -> dict[str, str]:
-        """The environment of the program."""
-        return {
-            "RESOURCES": self.path,
-            "PROVIDER_ORIGIN": self.rig.emulators.urls()["friendli"],
-            "PROVIDER_TOKEN": self.rig.token,
-        }
+
+def surroundings(subject: Subject) -> dict[str, str]:
+    """The environment of a program of `bench.loops`."""
+    return {
+        "RESOURCES": subject.path,
+        "PROVIDER_ORIGIN": subject.rig.emulators.urls()["friendli"],
+        "PROVIDER_TOKEN": subject.rig.token,
+    }
 
 
 def _python(*distributions: str) -> str:
@@ -89,6 +90,25 @@ class Safe(Loop):
     )
 
 
+class SafeTyped(ours.Ours):
+    """SAFE at work on the operator's resource, so that what remains between the two is the operator's own."""
+
+    profile = Profile(
+        name="safe-typed",
+        title="SAFE on InferenceEndpoint",
+        version=Safe.profile.version,
+        settings="the same program on this operator's resource, whose spec it translates",
+    )
+
+    def start(self) -> None:
+        self.spawn([sys.executable, "-m", *Safe.arguments, "--typed"], PYTHONPATH=str(TESTS), **surroundings(self))
+
+    def claims(self, resource: Mapping[str, Any]) -> bool:
+        status = resource["status"]
+        current: bool = status["observedGeneration"] == resource["metadata"]["generation"]
+        return current and status.get("state") == "Applied"
+
+
 class Naive(Loop):
     """A plain handler with what kopf and httpx have as defaults, and one client for all its calls."""
 
@@ -102,7 +122,7 @@ class Naive(Loop):
 
     def start(self) -> None:
         scope = ["--namespace", self.rig.namespace, str(HANDLER)]
-        self.spawn([sys.executable, "-m", *self.arguments, *scope], **self.surroundings())
+        self.spawn([sys.executable, "-m", *self.arguments, *scope], **surroundings(self))
 
 
 class Ours(ours.Ours):
@@ -273,7 +293,7 @@ class Runtime(Loop):
     )
 
     def start(self) -> None:
-        self.spawn([controller()], NAMESPACE=self.rig.namespace, **self.surroundings())
+        self.spawn([controller()], NAMESPACE=self.rig.namespace, **surroundings(self))
 
 
 SUBJECTS: Final[Mapping[str, type[Subject]]] = {
@@ -283,6 +303,7 @@ SUBJECTS: Final[Mapping[str, type[Subject]]] = {
         Again,
         Yardstick,
         Safe,
+        SafeTyped,
         Ours,
         OursNovita,
         OursInShards,
@@ -315,7 +336,7 @@ USUAL: Final = (
 
 def looks(subject: Subject) -> bool:
     """Whether it looks at its endpoints although nobody edits anything."""
-    return not isinstance(subject, naive.Naive)
+    return not isinstance(subject, naive.Naive | SafeTyped)
 
 
 def prepare(names: Sequence[str]) -> None:

@@ -22,17 +22,17 @@ def bench(*choice: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.nightly
 @pytest.mark.timeout(PATIENCE_SECONDS)
 @pytest.mark.usefixtures("programs")
-def test_a_small_run_counts_what_two_subjects_do(tmp_path: Path) -> None:
+def test_a_small_run_counts_what_three_subjects_do(tmp_path: Path) -> None:
     kept = tmp_path / "run.json"
-    done = bench("--subjects", "floor,safe", "--phases", "edit,burst", "--others", "1", "--json", str(kept))
+    done = bench("--subjects", "floor,safe,safe-typed", "--phases", "edit,burst", "--others", "1", "--json", str(kept))
     assert (
         "**Void**: single edits: FLOOR did not take part twice; SAFE was not held against its yardstick." in done.stdout
     ), done.stderr[-3000:]
     assert done.returncode == 1
     seen = {(each.subject, each.phase): each for each in load(kept).results}
-    assert set(seen) == {(name, phase) for name in ("floor", "safe") for phase in ("edit", "burst")}
+    assert set(seen) == {(name, phase) for name in ("floor", "safe", "safe-typed") for phase in ("edit", "burst")}
     for (name, _), found in seen.items():
-        expected = {"floor": (1, 0, 1), "safe": (1, 2, 2)}[name]
+        expected = {"floor": (1, 0, 1), "safe": (1, 2, 2), "safe-typed": (1, 2, 2)}[name]
         per_change = (found.counts[kind] / found.changes for kind in ("mutations", "reads", "writes"))
         assert (found.resources, found.changes, tuple(per_change)) == (6, 6, expected)
         assert len(found.samples["request"]) == len(found.samples["synced"]) == 6

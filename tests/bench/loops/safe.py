@@ -2,6 +2,9 @@
 
 Read the configuration and the count of versions side by side; store the intent if the object is still the one that was
 read; PUT; write down the outcome. Nothing else: no retry, no look afterwards, no conditions, no metrics.
+
+`--typed` has it work on the operator's resource, whose fields it translates, and whose schema the API server checks:
+what it then takes longer is the resource's share of what the operator takes longer.
 """
 
 from __future__ import annotations
@@ -9,11 +12,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 import uuid
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from bench.loops.cluster import Cluster, authorization, is_due, path_of
+from bench.loops.cluster import Cluster, Json, authorization, is_due, path_of
+from faults.peers.wish import OPTION
 from inference_operator.providers.answers import Answer
 from inference_operator.providers.exchange import Exchange, trust
 
@@ -43,14 +49,53 @@ def _is_ok(answer: Answer) -> bool:
     return answer.status < HTTPStatus.MULTIPLE_CHOICES
 
 
+def _translated(spec: Json) -> Json:
+    block, scaling = spec["friendli"], spec["scaling"]
+    advanced = block["advanced"]
+    return {
+        "hfModelRepo": block["hfModelRepo"],
+        "hfModelRepoRevision": block["hfModelRepoRevision"],
+        "newVersionComment": spec["versionComment"],
+        "instanceOptionId": OPTION,
+        "autoscalingPolicy": {
+            "minReplica": scaling["minReplicas"],
+            "maxReplica": scaling["maxReplicas"],
+            "cooldownPeriod": scaling["cooldownSeconds"],
+        },
+        "advanced": {
+            "tokenizer_skip_special_tokens": advanced["tokenizerSkipSpecialTokens"],
+            "tokenizer_add_special_tokens": advanced["tokenizerAddSpecialTokens"],
+            "max_batch_size": advanced["maxBatchSize"],
+            "max_token_count": advanced["maxTokenCount"],
+        },
+    }
+
+
+class Form(NamedTuple):
+    """What a resource looks like.
+
+    Attributes:
+        update: What its spec asks of the provider.
+        required: What its schema wants in the status beside what SAFE keeps there.
+    """
+
+    update: Callable[[Json], Json]
+    required: Json
+
+
+PLAIN: Final = Form(lambda spec: dict(spec["update"]), {})
+TYPED: Final = Form(_translated, {"uid": "-", "hash": "-", "startedAt": "-"})
+
+
 class Safe:
     """Works on each resource one change at a time."""
 
-    def __init__(self, cluster: Cluster, provider: Provider) -> None:
+    def __init__(self, cluster: Cluster, provider: Provider, form: Form) -> None:
         self._cluster = cluster
         self._provider = provider
+        self._form = form
         self._places = asyncio.Semaphore(WORKERS)
-        self._newest: dict[str, dict[str, Any]] = {}
+        self._newest: dict[str, Json] = {}
         self._busy: set[str] = set()
 
     async def run(self) -> None:
@@ -71,7 +116,7 @@ class Safe:
                 await self._handle(resource)
             self._busy.remove(uid)
 
-    async def _handle(self, resource: dict[str, Any]) -> None:
+    async def _handle(self, resource: Json) -> None:
         path, generation = path_of(resource), resource["metadata"]["generation"]
         live, versions = await asyncio.gather(
             self._provider.call("GET", path), self._provider.call("GET", f"{path}/version?limit=100")
@@ -80,12 +125,12 @@ class Safe:
             raise RuntimeError(f"the provider answered {live.status} and {versions.status}")
         json.loads(live.content)
         base = max(map(int, json.loads(versions.content)["data"]), default=0)
-        operation = {"id": uuid.uuid4().hex, "generation": generation, "baseVersion": base}
+        operation = {"id": uuid.uuid4().hex, "generation": generation, "baseVersion": base, **self._form.required}
         kept = {name: value for name, value in resource.get("status", {}).items() if name != "operation"}
         stored = await self._cluster.swap_status(resource, {**kept, "operation": operation})
         if stored is None:
             return
-        answer = await self._provider.call("PUT", path, resource["spec"]["update"])
+        answer = await self._provider.call("PUT", path, self._form.update(resource["spec"]))
         state = "Applied" if _is_ok(answer) else f"HTTP {answer.status}"
         await self._cluster.swap_status(stored, {"observedGeneration": generation, "state": state})
 
@@ -93,7 +138,8 @@ class Safe:
 async def main() -> None:
     """Run until killed."""
     async with Cluster() as cluster:
-        await Safe(cluster, Provider(os.environ["PROVIDER_ORIGIN"])).run()
+        provider = Provider(os.environ["PROVIDER_ORIGIN"])
+        await Safe(cluster, provider, TYPED if "--typed" in sys.argv else PLAIN).run()
 
 
 if __name__ == "__main__":
