@@ -38,16 +38,15 @@ class Loop(naive.Naive):
     arguments: ClassVar[tuple[str, ...]]
 
     def start(self) -> None:
-        self.spawn([sys.executable, "-m", *self.arguments], PYTHONPATH=str(TESTS), **surroundings(self))
+        self.spawn([sys.executable, "-m", *self.arguments], PYTHONPATH=str(TESTS), **self.surroundings())
 
-
-def surroundings(subject: Subject) -> dict[str, str]:
-    """The environment of a program of `bench.loops`."""
-    return {
-        "RESOURCES": subject.path,
-        "PROVIDER_ORIGIN": subject.rig.emulators.urls()["friendli"],
-        "PROVIDER_TOKEN": subject.rig.token,
-    }
+    def surroundings(self) -> dict[str, str]:
+        """The environment of the program."""
+        return {
+            "RESOURCES": self.path,
+            "PROVIDER_ORIGIN": self.rig.emulators.urls()["friendli"],
+            "PROVIDER_TOKEN": self.rig.token,
+        }
 
 
 def _python(*distributions: str) -> str:
@@ -81,7 +80,7 @@ class Yardstick(Loop):
 
 
 class Safe(Loop):
-    arguments = ("bench.loops.safe",)
+    arguments: ClassVar[tuple[str, ...]] = ("bench.loops.safe",)
     profile = Profile(
         name="safe",
         title="SAFE",
@@ -90,23 +89,23 @@ class Safe(Loop):
     )
 
 
-class SafeTyped(ours.Ours):
+class SafeTyped(ours.Ours, Safe):
     """SAFE at work on the operator's resource, so that what remains between the two is the operator's own."""
 
-    profile = Profile(
-        name="safe-typed",
-        title="SAFE on InferenceEndpoint",
-        version=Safe.profile.version,
-        settings="the same program on this operator's resource, whose spec it translates",
+    arguments = (*Safe.arguments, "--typed")
+    profile = Safe.profile.model_copy(
+        update={
+            "name": "safe-typed",
+            "title": "SAFE on InferenceEndpoint",
+            "settings": "the same program on this operator's resource, whose spec it translates",
+        }
     )
 
     def start(self) -> None:
-        self.spawn([sys.executable, "-m", *Safe.arguments, "--typed"], PYTHONPATH=str(TESTS), **surroundings(self))
+        Safe.start(self)
 
     def claims(self, resource: Mapping[str, Any]) -> bool:
-        status = resource["status"]
-        current: bool = status["observedGeneration"] == resource["metadata"]["generation"]
-        return current and status.get("state") == "Applied"
+        return Safe.claims(self, resource)
 
 
 class Naive(Loop):
@@ -122,7 +121,7 @@ class Naive(Loop):
 
     def start(self) -> None:
         scope = ["--namespace", self.rig.namespace, str(HANDLER)]
-        self.spawn([sys.executable, "-m", *self.arguments, *scope], **surroundings(self))
+        self.spawn([sys.executable, "-m", *self.arguments, *scope], **self.surroundings())
 
 
 class Ours(ours.Ours):
@@ -293,7 +292,7 @@ class Runtime(Loop):
     )
 
     def start(self) -> None:
-        self.spawn([controller()], NAMESPACE=self.rig.namespace, **surroundings(self))
+        self.spawn([controller()], NAMESPACE=self.rig.namespace, **self.surroundings())
 
 
 SUBJECTS: Final[Mapping[str, type[Subject]]] = {
@@ -336,7 +335,7 @@ USUAL: Final = (
 
 def looks(subject: Subject) -> bool:
     """Whether it looks at its endpoints although nobody edits anything."""
-    return not isinstance(subject, naive.Naive | SafeTyped)
+    return not isinstance(subject, naive.Naive)
 
 
 def prepare(names: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
 from bench.loops.cluster import Cluster, Json, authorization, is_due, path_of
-from faults.peers.wish import OPTION
+from faults.peers.wish import Wish
 from inference_operator.providers.answers import Answer
 from inference_operator.providers.exchange import Exchange, trust
 
@@ -50,25 +50,15 @@ def _is_ok(answer: Answer) -> bool:
 
 
 def _translated(spec: Json) -> Json:
-    block, scaling = spec["friendli"], spec["scaling"]
-    advanced = block["advanced"]
-    return {
-        "hfModelRepo": block["hfModelRepo"],
-        "hfModelRepoRevision": block["hfModelRepoRevision"],
-        "newVersionComment": spec["versionComment"],
-        "instanceOptionId": OPTION,
-        "autoscalingPolicy": {
-            "minReplica": scaling["minReplicas"],
-            "maxReplica": scaling["maxReplicas"],
-            "cooldownPeriod": scaling["cooldownSeconds"],
-        },
-        "advanced": {
-            "tokenizer_skip_special_tokens": advanced["tokenizerSkipSpecialTokens"],
-            "tokenizer_add_special_tokens": advanced["tokenizerAddSpecialTokens"],
-            "max_batch_size": advanced["maxBatchSize"],
-            "max_token_count": advanced["maxTokenCount"],
-        },
-    }
+    scaling = spec["scaling"]
+    wish = Wish(
+        spec["endpointId"],
+        replicas=scaling["maxReplicas"],
+        model=spec["friendli"]["hfModelRepo"],
+        comment=spec["versionComment"],
+        least=scaling["minReplicas"],
+    )
+    return wish.body()
 
 
 class Form(NamedTuple):
