@@ -33,8 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run it from a command line; the exit code is 1 for a run that is void."""
     options = (parser := _parser()).parse_args(arguments)
     chosen_phases = [phase for phase in PHASES if phase in options.phases]
+    if strangers := set(options.once) - set(options.subjects):
+        parser.error(f"--once is for subjects that take part: not {sorted(strangers)}")
     if options.side_by_side:
         options.others = 1.0
+        if options.once:
+            parser.error("--once means nothing side by side: each subject has a run of its own there")
         if unfit := [phase for phase in chosen_phases if not _fits_side_by_side(PHASES[phase], options.subjects)]:
             parser.error(f"only phases without edits, and that are for every subject, run side by side: not {unfit}")
     for phase in chosen_phases:
@@ -44,7 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except NoControlGroupsError as error:
             parser.error(f"{phase}: {error}")
     plan = Plan(
-        options.subjects, chosen_phases, options.blocks, options.seed, options.scale, options.watch, options.others
+        options.subjects,
+        chosen_phases,
+        options.blocks,
+        options.seed,
+        options.scale,
+        options.watch,
+        options.others,
+        options.once,
     )
     try:
         if options.side_by_side:
@@ -65,7 +76,8 @@ def _command(plan: Plan) -> str:
     """What repeats the run; where the results are kept is nobody's business."""
     flags = {"subjects": ",".join(plan.subjects), "phases": ",".join(plan.phases), "blocks": plan.blocks}
     flags |= {"seed": plan.seed, "scale": plan.scale, "watch": plan.watched, "others": plan.others}
-    usual = {"scale": 1.0, "watch": None, "others": OTHERS}
+    flags["once"] = ",".join(plan.once)
+    usual = {"scale": 1.0, "watch": None, "others": OTHERS, "once": ""}
     given = {name: value for name, value in flags.items() if name not in usual or value != usual[name]}
     return " ".join([COMMAND, *(f"--{name} {value}" for name, value in given.items())])
 
@@ -76,6 +88,8 @@ def _parser() -> argparse.ArgumentParser:
     for word, (known, usual) in some.items():
         names = f"comma separated, of {', '.join(known)}; usually {','.join(usual)}"
         parser.add_argument(f"--{word}", type=chosen(known), default=list(usual), help=names)
+    once = "of the subjects, those that have turns in the first block alone: for counts and magnitudes, not intervals"
+    parser.add_argument("--once", type=chosen(SUBJECTS), default=[], help=once)
     parser.add_argument("--blocks", type=int, default=10, help="how often everybody has a turn (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=6, help="decides orders, moments and delays (default: %(default)s)")
     parser.add_argument("--scale", type=float, default=1.0, help="what the numbers of resources are multiplied by")

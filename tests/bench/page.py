@@ -72,11 +72,11 @@ _ORIGIN = "Made by `uv run --directory tests python -m bench.page` from the raw 
 _READING = f"""\
 In each block everybody takes a turn, in an order that the seed decides, on the same kube-apiserver and the same
 emulated provider. Edits come at planned times whatever became of those before, and a time counts from the planned
-moment. What arrived when is the word of the emulator, the API server's audit log and its watch; processor time, memory
-and connections are the kernel's word. For single edits and bursts, those of shards too, everybody is at work from the
-first block to the last, and does at rest what it always does while others have their turn (but for provider-http, whose
-open connections would use up the machine's); in all other phases each has the cluster to itself, and starts anew for
-each turn.
+moment; reads before an update count from when the edit left. What arrived when is the word of the emulator, the API
+server's audit log and its watch; processor time, memory and connections are the kernel's word. For single edits and
+bursts, those of shards too, everybody is at work from the first block to the last, and does at rest what it always does
+while others have their turn (but for provider-http, whose open connections would use up the machine's); in all other
+phases each has the cluster to itself, and starts anew for each turn.
 
 - **Counts** are exact, and are judged by their worst block.
 - **Times** depend on the machine. Only the ratios are worth comparing: each is taken inside a block, the table shows
@@ -90,6 +90,8 @@ each turn.
   the last rate of the ramp, and may be able to do more.
 - **Dropped turns**: a phase of a subject during which others used more than {100 * OTHERS:.0f} % of the machine's
   processor time is repeated once, and dropped if that happens again; the same for everybody.
+- **Once**: who is named behind `--once` in the command of a run had its turns in the first block alone, because they
+  take long. Its figures have no interval; they tell counts and magnitudes.
 - *met*: the whole interval is on the right side of the goal. *missed*: the whole interval is on the wrong side.
   *open*: it reaches to both sides, there are fewer than {FEWEST_BLOCKS} blocks, or nothing was measured."""
 
@@ -200,6 +202,19 @@ def _words(control: Control) -> str:
 
 
 def _disturbed(run: Run) -> list[str]:
+    return [*_dropped(run), *_absent(run)]
+
+
+def _absent(run: Run) -> list[str]:
+    """Who did not come so far as to be measured."""
+    return [
+        f"{_name(each.subject)} had {each.in_sync} of {each.resources} resources in sync after {each.seconds:.0f} s,"
+        f" and had no turn in block {each.block + 1}: {', '.join(each.phases)}."
+        for each in run.absent
+    ]
+
+
+def _dropped(run: Run) -> list[str]:
     if not run.dropped:
         return [f"No turn was dropped; {len(run.results)} count."]
     by_phase = ", ".join(f"{phase} {number}" for phase, number in Counter(each.phase for each in run.dropped).items())

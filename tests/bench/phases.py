@@ -143,7 +143,7 @@ def measured(
             continue
         samples["planned"].append(each.planned - begin)
         samples["request"].append(update.at - each.planned)
-        before += sum(each.planned <= entry.at <= update.at for entry in entries if entry.kind == "reads")
+        before += sum(each.sent <= entry.at <= update.at for entry in entries if entry.kind == "reads")
         moments = [at for (name, number), at in claimed.items() if name == each.edit.name and number >= each.generation]
         samples["synced"] += [at - each.planned for at in sorted(moments)[:1] if at >= update.at]
     concerned = [entry for each in {made.edit.wish.endpoint_id for made in made} for entry in by_endpoint.get(each, ())]

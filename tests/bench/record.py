@@ -70,6 +70,26 @@ class Dropped(_Record):
     others: float
 
 
+class Absent(_Record):
+    """A turn that was not taken, because a subject did not get its resources in sync.
+
+    Attributes:
+        block: Which block, from 0.
+        subject: By name.
+        phases: What it would have gone through, by name.
+        seconds: How long it was waited for.
+        resources: How many resources it had.
+        in_sync: How many of them were in sync then.
+    """
+
+    block: int
+    subject: str
+    phases: Sequence[str]
+    seconds: float
+    resources: int
+    in_sync: int
+
+
 class Machine(_Record):
     """Where it ran."""
 
@@ -94,6 +114,7 @@ class Run(_Record):
         results: What was seen.
         dropped: What was dropped.
         others: The share of the machine's processor time with which a turn was dropped.
+        absent: The turns that were not taken.
     """
 
     date: str
@@ -107,6 +128,7 @@ class Run(_Record):
     results: Sequence[Result]
     dropped: Sequence[Dropped] = []
     others: float = OTHERS
+    absent: Sequence[Absent] = []
 
 
 def merged(runs: Sequence[Run], command: str) -> Run:
@@ -129,6 +151,7 @@ def merged(runs: Sequence[Run], command: str) -> Run:
         "subjects": [profile for run in runs for profile in run.subjects],
         "results": [result for run in runs for result in run.results],
         "dropped": [each for run in runs for each in run.dropped],
+        "absent": [each for run in runs for each in run.absent],
     }
     return runs[0].model_copy(update=whole)
 
@@ -139,7 +162,7 @@ def _phases(run: Run) -> frozenset[str]:
 
 def save(run: Run, path: Path) -> None:
     """Keep a run, one line for each result."""
-    names = ("results", "dropped")
+    names = ("results", "dropped", "absent")
     parts = [run.model_dump_json(indent=1, exclude=set(names)).removesuffix("\n}")]
     parts += [f' "{name}": [{_lines(getattr(run, name))}]' for name in names]
     path.write_text(",\n".join(parts) + "\n}\n", encoding="utf-8")

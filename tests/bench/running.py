@@ -16,7 +16,7 @@ from rich.console import Console
 from bench.contestants import SUBJECTS, TESTS, prepare
 from bench.figures import FIGURES
 from bench.phases import PHASES
-from bench.record import Dropped, Result, Run, load, merged, save
+from bench.record import Absent, Dropped, Result, Run, load, merged, save
 from bench.turns import Course, Plan
 from bench.vitals import machine
 from inference_operator.playground.binaries import PROGRAMS, ensure
@@ -58,14 +58,16 @@ def conducted(plan: Plan, command: str, kept: Path | None = None) -> Run:
             results=[result for result in results if result.block < blocks],
             dropped=[each for each in dropped if each.block < blocks],
             others=plan.others,
+            absent=[each for each in absent if each.block < blocks],
         )
 
     results: list[Result] = []
     dropped: list[Dropped] = []
+    absent: list[Absent] = []
     whole = plan.blocks
     try:
         with ControlPlane(users=USERS) as plane, emulator_process() as emulators:
-            results.extend(Course(plane, emulators, plan, report, dropped).run())
+            results.extend(Course(plane, emulators, plan, report, dropped, absent).run())
     except BaseException:
         whole = whole_blocks(results, plan)
         raise
@@ -80,7 +82,7 @@ def whole_blocks(results: Sequence[Result], plan: Plan) -> int:
     if not results:
         return 0
     last = results[-1].block
-    turns = sum(PHASES[phase].is_for(subject) for phase in plan.phases for subject in plan.subjects)
+    turns = sum(PHASES[phase].is_for(subject) for phase in plan.phases for subject in plan.of_block(last))
     return last + (sum(result.block == last for result in results) == turns)
 
 

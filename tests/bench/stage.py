@@ -49,12 +49,17 @@ class Stage:
         self.subject.rig.emulators.reset_ledger()
         self.writes.reset()
 
+    def claiming(self) -> int:
+        """How many resources claim their newest generation."""
+        found = self.subject.resources()
+        return sum(
+            name in found and found[name].get("status") is not None and self.subject.claims(found[name])
+            for name in self.wishes
+        )
+
     def all_claim(self) -> bool:
         """Whether every resource claims its newest generation."""
-        found = self.subject.resources()
-        return all(name in found and found[name].get("status") is not None for name in self.wishes) and all(
-            self.subject.claims(resource) for resource in found.values()
-        )
+        return self.claiming() == len(self.wishes)
 
     def let_rest(self) -> None:
         """Wait until nothing is written any more: Events are posted in the background."""

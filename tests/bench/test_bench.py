@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,21 @@ def test_subjects_side_by_side_are_one_run(tmp_path: Path) -> None:
     assert run.command.endswith("--scale 0.02 --watch 5.0 --others 1.0 --side-by-side")
     assert {(each.subject, each.counts["mutations"]) for each in run.results} == {("ours", 0), ("ours-novita", 0)}
     assert [profile.name for profile in run.subjects] == ["ours-novita", "ours"]
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        (("--subjects", "floor", "--once", "ours"), "not ['ours']"),
+        (("--subjects", "ours", "--once", "ours", "--phases", "rest", "--side-by-side"), "side by side"),
+    ],
+)
+def test_who_takes_part_once_takes_part_in_a_run_with_blocks(
+    choice: Sequence[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(choice)
+    assert words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("subjects", "phases"), [("floor,floor2", "edit"), ("floor,ours", "account")])

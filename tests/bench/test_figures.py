@@ -15,7 +15,7 @@ from bench.figures import BY_NAME, CONNECTIONS, GOALS, compared, controls, judge
 from bench.observer import AuditLog
 from bench.page import INSTEAD, files, kept, plots, published, render, table
 from bench.phases import PHASES, RAMP, measured
-from bench.record import Dropped, Machine, Result, Run, load, merged, save
+from bench.record import Absent, Dropped, Machine, Result, Run, load, merged, save
 from bench.statistics import Verdict
 from inference_operator.playground.emulators.ledger import Entry
 
@@ -202,6 +202,20 @@ def test_what_is_kept_is_what_was_seen(tmp_path: Path) -> None:
         assert (tmp_path / "run.json").read_text().count('"dropped"') == 1
 
 
+def test_who_did_not_come_so_far_as_to_be_measured_is_kept_and_named(tmp_path: Path) -> None:
+    absent = Absent(block=0, subject="peer-d", phases=["edit", "slow"], seconds=150.0, resources=300, in_sync=7)
+    run = run_of(MEDIANS).model_copy(update={"absent": [absent]})
+    save(run, tmp_path / "run.json")
+    assert load(tmp_path / "run.json") == run
+    words = (
+        "provider-http D had 7 of 300 resources in sync after 150 s, and had no turn in block 1: edit, slow.",
+        "No turn was dropped",
+    )
+    for text in (render({"usual.json": run}), table(run)):
+        assert all(each in text for each in words)
+    assert merged([run, run_of({"naive": 0.02})], "all of it").absent == [absent]
+
+
 def test_the_page_has_a_row_for_everybody_and_well_formed_plots() -> None:
     run = run_of(MEDIANS)
     page = render({"usual.json": run})
@@ -297,15 +311,16 @@ def entry(seq: int, at: float, *, mutates: bool, model: str = "") -> Entry:
     )
 
 
-def test_times_count_from_the_planned_moment_and_reads_up_to_the_update() -> None:
+def test_times_count_from_the_planned_moment_and_reads_from_when_the_edit_left() -> None:
     wish = changed(first("ep"))
     made = Made(Edit(0.0, "r", wish), planned=100.0, sent=100.5, answered=100.75, generation=2)
     ledger = [
         entry(1, 99.0, mutates=False),
-        entry(2, 101.0, mutates=False),
-        entry(3, 102.0, mutates=True, model="org/model-9"),
-        entry(4, 103.0, mutates=True, model=wish.model),
-        entry(5, 104.0, mutates=False),
+        entry(2, 100.25, mutates=False),
+        entry(3, 101.0, mutates=False),
+        entry(4, 102.0, mutates=True, model="org/model-9"),
+        entry(5, 103.0, mutates=True, model=wish.model),
+        entry(6, 104.0, mutates=False),
     ]
     seen = measured([made], ledger, {("r", 1): 102.5, ("r", 2): 105.0}, {"writes": 2})
     assert seen.samples == {
@@ -315,7 +330,7 @@ def test_times_count_from_the_planned_moment_and_reads_up_to_the_update() -> Non
         "served": [0.25],
         "late": [0.5],
     }
-    assert seen.counts == {"unserved": 0, "mutations": 2, "reads": 3, "reads_before": 1, "writes": 2}
+    assert seen.counts == {"unserved": 0, "mutations": 2, "reads": 4, "reads_before": 1, "writes": 2}
 
 
 def test_a_claim_before_the_update_counts_for_nothing() -> None:

@@ -11,9 +11,9 @@ import pytest
 from bench import turns
 from bench.contestants import SUBJECTS
 from bench.phases import PHASES, Phase
-from bench.record import OTHERS, Result
+from bench.record import OTHERS, Absent, Result
 from bench.running import whole_blocks
-from bench.turns import Course, Plan
+from bench.turns import Course, NotInSyncError, Plan
 
 PLAN = Plan(subjects=("floor", "safe", "ours", "ours-3"), phases=("edit", "shards"), blocks=1, seed=6)
 
@@ -41,6 +41,13 @@ def test_of_an_interrupted_run_whole_blocks_count(turns_of_last: int, whole: int
     results = [result(block) for block in (0, 1) for _ in range(6)] + [result(2)] * turns_of_last
     assert whole_blocks(results, PLAN) == whole
     assert whole_blocks([], PLAN) == 0
+
+
+@pytest.mark.parametrize(("turns_of_last", "whole"), [(3, 1), (4, 2)])
+def test_who_takes_part_once_is_not_waited_for_in_later_blocks(turns_of_last: int, whole: int) -> None:
+    """Without this operator there are three edits and one burst of shards."""
+    results = [result(0)] * 6 + [result(1)] * turns_of_last
+    assert whole_blocks(results, replace(PLAN, blocks=2, once=("ours",))) == whole
 
 
 @pytest.mark.parametrize(
@@ -107,12 +114,22 @@ class Standing:
         return type("Named", (), {"profile": SUBJECTS[self.name].profile})
 
 
-def worked_through(monkeypatch: pytest.MonkeyPatch, *phases: str, subjects: Sequence[str], blocks: int) -> list[str]:
-    """What a course does: who comes, who goes, and whose turn it is in which phase."""
+def worked_through(
+    monkeypatch: pytest.MonkeyPatch,
+    *phases: str,
+    subjects: Sequence[str],
+    blocks: int,
+    once: Sequence[str] = (),
+    unable: str = "",
+    absent: list[Absent] | None = None,
+) -> list[str]:
+    """What a course does: who comes, who goes, and whose turn it is in which phase; one may not get in sync."""
     done: list[str] = []
 
     @contextmanager
     def stage(_: Course, name: str, phase: Phase) -> Iterator[Standing]:
+        if name == unable:
+            raise NotInSyncError(name, 7, phase.resources, 150.0, "what it logged")
         done.append(f"+{name} {phase.resources}")
         yield Standing(name, random.Random())  # noqa: S311 - an order
         done.append(f"-{name} {phase.resources}")
@@ -123,8 +140,9 @@ def worked_through(monkeypatch: pytest.MonkeyPatch, *phases: str, subjects: Sequ
 
     monkeypatch.setattr(Course, "_stage", stage)
     monkeypatch.setattr(Course, "_undisturbed", undisturbed)
-    plan = replace(PLAN, subjects=subjects, phases=phases, blocks=blocks)
-    assert list(Course(cast("Any", None), cast("Any", None), plan, lambda *_: None).run()) == []
+    plan = replace(PLAN, subjects=subjects, phases=phases, blocks=blocks, once=once)
+    missed = [] if absent is None else absent
+    assert list(Course(cast("Any", None), cast("Any", None), plan, lambda *_: None, absent=missed).run()) == []
     return done
 
 
@@ -152,6 +170,30 @@ def test_those_that_leave_connections_open_start_anew_for_each_turn(monkeypatch:
         *("+peer-b 300", "peer-b edit", "-peer-b 300"),
         *("+peer-b 300", "peer-b burst", "-peer-b 300"),
     ]
+
+
+def test_who_takes_part_once_has_turns_in_the_first_block_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = worked_through(monkeypatch, "edit", subjects=("floor", "peer-b"), blocks=3, once=("peer-b",))
+    assert done.count("floor edit") == 3
+    assert done.count("peer-b edit") == 1
+    assert done.index("peer-b edit") < done.index("floor edit", done.index("floor edit") + 1)
+
+
+def test_a_peer_that_is_never_in_sync_is_a_result_and_the_others_have_their_turns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    absent: list[Absent] = []
+    phases = ("edit", "burst", "rest")
+    done = worked_through(monkeypatch, *phases, subjects=("ours", "peer-d"), blocks=1, unable="peer-d", absent=absent)
+    assert [each for each in done if each.split()[-1] in phases] == ["ours edit", "ours burst", "ours rest"]
+    assert sorted(phase for each in absent for phase in each.phases) == sorted(phases)
+    assert {(each.subject, each.block, each.in_sync, each.resources) for each in absent} == {("peer-d", 0, 7, 300)}
+
+
+@pytest.mark.parametrize("phase", ["edit", "rest"])
+def test_a_run_ends_where_anybody_else_is_not_in_sync(phase: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(NotInSyncError, match="7 of 300 resources in sync after 150 s:\nwhat it logged"):
+        worked_through(monkeypatch, phase, subjects=("ours", "peer-d"), blocks=1, unable="ours")
 
 
 def test_endpoints_of_an_account_are_of_every_kind() -> None:

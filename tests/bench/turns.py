@@ -22,7 +22,7 @@ from bench.contestants import SHARD, SHARDS, SUBJECTS, Ours, looks
 from bench.editing import Kind, create, first, remove
 from bench.observer import Writes, wait_until
 from bench.phases import PHASES, Phase
-from bench.record import OTHERS, Dropped, Result
+from bench.record import OTHERS, Absent, Dropped, Result
 from bench.resting import LIMITED_SECONDS
 from bench.stage import PATIENCE_SECONDS, Stage
 from bench.vitals import Share, vitals
@@ -41,7 +41,17 @@ Report = Callable[[int, str, str, Result | None], None]
 
 
 class NotInSyncError(RuntimeError):
-    """A subject did not get its resources in sync before anything was measured; the message ends with its log."""
+    """A subject did not get its resources in sync before anything was measured.
+
+    Attributes:
+        claiming: How many of them were, when it was no longer waited for.
+        resources: How many there are.
+        seconds: How long it was waited for.
+    """
+
+    def __init__(self, title: str, claiming: int, resources: int, seconds: float, log: str) -> None:
+        super().__init__(f"{title} has {claiming} of {resources} resources in sync after {seconds:g} s:\n{log}")
+        self.claiming, self.resources, self.seconds = claiming, resources, seconds
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,7 @@ class Plan:
         watched: Seconds for which resources at rest are watched; None for what each phase finds right.
         others: The share of the machine's processor time that others may use during a phase of a subject; with more
             it counts for nothing, and is repeated once.
+        once: Who takes part in the first block alone, by name: for counts and magnitudes, not for intervals.
     """
 
     subjects: Sequence[str]
@@ -66,6 +77,11 @@ class Plan:
     scale: float = 1.0
     watched: float | None = None
     others: float = OTHERS
+    once: Sequence[str] = ()
+
+    def of_block(self, block: int) -> list[str]:
+        """Who takes part in a block, which is counted from 0."""
+        return [name for name in self.subjects if block == 0 or name not in self.once]
 
 
 @dataclass(frozen=True)
@@ -78,6 +94,7 @@ class Course:
         plan: What is run.
         report: Is told how far it is.
         dropped: The turns that were dropped so far.
+        absent: The turns that were not taken so far.
     """
 
     plane: ControlPlane
@@ -85,12 +102,13 @@ class Course:
     plan: Plan
     report: Report
     dropped: list[Dropped] = field(default_factory=list)
+    absent: list[Absent] = field(default_factory=list)
 
     def run(self) -> Iterator[Result]:
         """Every phase of every subject in every block.
 
         Raises:
-            NotInSyncError: A subject does not work.
+            NotInSyncError: A subject does not work, and it is not provider-http.
         """
         phases = [phase for phase in PHASES.values() if phase.name in self.plan.phases]
         with ExitStack() as company:
@@ -126,15 +144,29 @@ class Course:
             yield from self._alone(block, place, name, phases)
 
     def _alone(self, block: int, place: int, name: str, phases: Sequence[Phase]) -> Iterator[Result]:
-        with self._stage(name, phases[0]) as stage:
-            yield from self._turn(stage, block, place, phases)
+        try:
+            with self._stage(name, phases[0]) as stage:
+                yield from self._turn(stage, block, place, phases)
+        except NotInSyncError as error:
+            if not _is_peer(name):
+                raise
+            self.absent.append(
+                Absent(
+                    block=block,
+                    subject=name,
+                    phases=[phase.name for phase in phases if phase.is_for(name)],
+                    seconds=error.seconds,
+                    resources=error.resources,
+                    in_sync=error.claiming,
+                )
+            )
 
     def _setting(self, phase: Phase) -> tuple[int, bool, bool]:
         """What phases have in common that follow each other in one turn; the last is whether everybody stays."""
         return phase.resources, phase.shipped, phase.stands
 
     def _order(self, block: int, phases: Sequence[Phase]) -> list[str]:
-        concerned = [name for name in self.plan.subjects if any(phase.is_for(name) for phase in phases)]
+        concerned = [name for name in self.plan.of_block(block) if any(phase.is_for(name) for phase in phases)]
         random.Random(f"{self.plan.seed} {block} {phases[0].name}").shuffle(concerned)  # noqa: S311 - an order
         return concerned
 
@@ -188,9 +220,10 @@ class Course:
             subject.start()
             draw = random.Random()  # noqa: S311 - replaced before every phase
             stage = Stage(subject, wishes, writes, draw, self.plan.watched, kinds)
-            if not wait_until(stage.all_claim, PATIENCE_SECONDS + resources / 10):
+            patience = PATIENCE_SECONDS + resources / 10
+            if not wait_until(stage.all_claim, patience):
                 log = rig.processes[-1].log.read_text(errors="replace")[-3000:]
-                raise NotInSyncError(f"{subject.profile.title} does not get its resources in sync:\n{log}")
+                raise NotInSyncError(subject.profile.title, stage.claiming(), resources, patience, log)
             if phase.shipped:
                 _limit(stage)
             stage.let_rest()
@@ -199,7 +232,12 @@ class Course:
 
 def _may_stand(name: str) -> bool:
     """Not provider-http: it knows no namespaces, and opens connections without end."""
-    return not issubclass(SUBJECTS[name], ProviderHttp)
+    return not _is_peer(name)
+
+
+def _is_peer(name: str) -> bool:
+    """Whether it is provider-http, of which some mappings never come to rest: that is a result."""
+    return issubclass(SUBJECTS[name], ProviderHttp)
 
 
 def _kinds(resources: int) -> Mapping[str, Kind]:
