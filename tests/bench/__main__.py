@@ -2,8 +2,9 @@
 
 uv run --no-sync --directory tests python -m bench [--subjects floor,ours] [--phases edit] [--blocks N] [--json FILE]
 
-The usual phases take about a minute for each subject and block. The others take longer and need fewer blocks; they may
-be runs of their own, of which `bench.page` makes one page together. An interrupt or SIGTERM ends everything that was
+The usual phases take half a minute to a minute for each subject and block, and half an hour more for those that take
+part once. The others take longer and need fewer blocks; they may be runs of their own, of which `bench.page` makes one
+page together. An interrupt or SIGTERM ends everything that was
 started; a killed run leaves its processes behind.
 """
 
@@ -14,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.contestants import SUBJECTS
+from bench.contestants import ONCE, SUBJECTS
 from bench.contestants import USUAL as USUAL_SUBJECTS
 from bench.figures import objections_to
 from bench.page import table
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run it from a command line; the exit code is 1 for a run that is void."""
     options = (parser := _parser()).parse_args(arguments)
     chosen_phases = [phase for phase in PHASES if phase in options.phases]
+    options.once = _once(options)
     if strangers := set(options.once) - set(options.subjects):
         parser.error(f"--once is for subjects that take part: not {sorted(strangers)}")
     if options.side_by_side:
@@ -68,6 +70,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if objections_to(run) else 0
 
 
+def _once(options: argparse.Namespace) -> list[str]:
+    """Who takes part once, where nobody has said so: only the usual subjects have a usual choice."""
+    usual = options.subjects == list(USUAL_SUBJECTS) and not options.side_by_side
+    given: list[str] | None = options.once
+    return (list(ONCE) if usual else []) if given is None else given
+
+
 def _fits_side_by_side(phase: Phase, subjects: Sequence[str]) -> bool:
     return phase.control is None and all(phase.is_for(subject) for subject in subjects)
 
@@ -88,8 +97,8 @@ def _parser() -> argparse.ArgumentParser:
     for word, (known, usual) in some.items():
         names = f"comma separated, of {', '.join(known)}; usually {','.join(usual)}"
         parser.add_argument(f"--{word}", type=chosen(known), default=list(usual), help=names)
-    once = "of the subjects, those that have turns in the first block alone: for counts and magnitudes, not intervals"
-    parser.add_argument("--once", type=chosen(SUBJECTS), default=[], help=once)
+    once = f"of the subjects, those that have turns in the first block alone; of the usual ones {','.join(ONCE)}"
+    parser.add_argument("--once", type=chosen(SUBJECTS), help=once)
     parser.add_argument("--blocks", type=int, default=10, help="how often everybody has a turn (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=6, help="decides orders, moments and delays (default: %(default)s)")
     parser.add_argument("--scale", type=float, default=1.0, help="what the numbers of resources are multiplied by")

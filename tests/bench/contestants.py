@@ -318,19 +318,12 @@ SUBJECTS: Final[Mapping[str, type[Subject]]] = {
 }
 """Everybody by name, in the order of the tables."""
 
-USUAL: Final = (
-    "floor",
-    "floor2",
-    "yardstick",
-    "safe",
-    "ours",
-    "ours-novita",
-    "naive",
-    "runtime",
-    "peer-d",
-    "peer-c",
-    "peer-b",
-)
+USUAL: Final = tuple(name for name in SUBJECTS if name != OursInShards.profile.name)
+"""Everybody but the shards, for which there are phases of their own."""
+
+ONCE: Final = ("peer-d", "peer-d100", "peer-c", "peer-c100", "peer-b10")
+"""Of the usual subjects, those that take part in the first block alone, because they take minutes to get in sync; the
+best configuration of provider-http takes part in all."""
 
 
 def looks(subject: Subject) -> bool:

@@ -159,11 +159,12 @@ async def _carry_out(subject: Subject, edits: Sequence[Edit], bodies: Sequence[s
             await answer.read()
         begin = time.monotonic() + _LEAD_SECONDS
         order = {edit.name: asyncio.Lock() for edit in edits}  # no edit overtakes another of the same resource
+        free = asyncio.Semaphore(PARALLEL)  # an edit that waits for a connection has not been sent
 
         async def make(edit: Edit, body: str) -> Made:
             planned = begin + edit.offset
             await asyncio.sleep(planned - time.monotonic())
-            async with order[edit.name]:
+            async with order[edit.name], free:
                 return await send(edit, body, planned)
 
         async def send(edit: Edit, body: str, planned: float) -> Made:

@@ -101,7 +101,9 @@ _FAIRNESS = """\
 - provider-http serves any HTTP API by templates, and stores the whole answer in the status. It looks before each
   decision. B is the best that was found: with the model in the endpoint's name, and failed reads left alone. There is
   no mapping of it for Novita here, so only this operator is shown there.
-- It is run with the poll that it ships; its rate is 100 in B, where 10 is shipped.
+- It is run with the poll that it ships, and with two rates: 10, which it ships, and 100, which is better for it. With
+  10, and where an answer never equals what was sent (D), it is at work on its 300 resources all the time; what it does
+  for those that nobody edits meanwhile is in its figures per change.
 - This operator is run without the limits that protect an account (the emulator needs no protection), except where the
   title says "on one account": there it has the limits that it ships, and everybody is started anew before it.
 - Where a list shows many endpoints, its cost is shared evenly by all of them. What this operator reads more seldom than

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.__main__ import main
-from bench.contestants import TESTS
+from bench.__main__ import _once, _parser, main
+from bench.contestants import ONCE, TESTS
 from bench.record import load
 
 PATIENCE_SECONDS = 600
@@ -67,6 +67,19 @@ def test_who_takes_part_once_takes_part_in_a_run_with_blocks(
     with pytest.raises(SystemExit, match="2"):
         main(choice)
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("choice", "once"),
+    [
+        ((), ONCE),
+        (("--subjects", "ours,peer-d"), ()),
+        (("--once", "peer-b"), ("peer-b",)),
+        (("--side-by-side",), ()),
+    ],
+)
+def test_of_the_usual_subjects_some_take_part_once(choice: Sequence[str], once: Sequence[str]) -> None:
+    assert _once(_parser().parse_args(choice)) == list(once)
 
 
 @pytest.mark.parametrize(("subjects", "phases"), [("floor,floor2", "edit"), ("floor,ours", "account")])
