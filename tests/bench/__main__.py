@@ -4,8 +4,7 @@ uv run --no-sync --directory tests python -m bench [--subjects floor,ours] [--ph
 
 The usual phases take half a minute to a minute for each subject and block, and half an hour more for those that take
 part once. The others take longer and need fewer blocks; they may be runs of their own, of which `bench.page` makes one
-page together. An interrupt or SIGTERM ends everything that was
-started; a killed run leaves its processes behind.
+page together. An interrupt or SIGTERM ends everything that was started; a killed run leaves its processes behind.
 """
 
 from __future__ import annotations

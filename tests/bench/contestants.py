@@ -322,8 +322,8 @@ USUAL: Final = tuple(name for name in SUBJECTS if name != OursInShards.profile.n
 """Everybody but the shards, for which there are phases of their own."""
 
 ONCE: Final = ("peer-d", "peer-d100", "peer-c", "peer-c100", "peer-b10")
-"""Of the usual subjects, those that take part in the first block alone, because they take minutes to get in sync; the
-best configuration of provider-http takes part in all."""
+"""Of the usual subjects, those that take part in the first block alone, because they have a cluster to themselves and
+start anew for each phase, with the rate that is shipped for minutes; their best configuration takes part in all."""
 
 
 def looks(subject: Subject) -> bool:
