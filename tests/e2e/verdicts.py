@@ -75,12 +75,18 @@ class Judgement:
 
 
 def judge(rig: Rig, tools: Mapping[str, Path], folder: Path, found: Sequence[Scene]) -> Sequence[Judgement]:
-    """Let every tool judge every scene; `folder` is for what Helm and kubectl write."""
+    """Let every tool judge every scene; `folder` is for what Helm and kubectl write.
+
+    The expressions are evaluated by one thread: CPython up to 3.11.7 and 3.12.1 counts the depth of every thread's
+    syntax trees in one place (gh-106905), and the parser of CEL reads the literals of its grammar by such trees, so
+    that two threads at it can raise SystemError.
+    """
     resources = [scene.resource for scene in found]
     expressions = health_check_expressions()
     computed = kstatus(tools["kstatus"], resources)
+    evaluated = [evaluate(expressions, resource) for resource in resources]
 
-    def one(scene: Scene, verdict: str) -> Judgement:
+    def one(scene: Scene, verdict: str, flux: str) -> Judgement:
         health = Scripts(tools["argocd"]).health(scene.resource)
         expected = scene.situation.verdicts
         waited = kubectl_wait(rig, tools["kubectl"], folder, scene.resource, _patience(expected.kubectl))
@@ -88,11 +94,10 @@ def judge(rig: Rig, tools: Mapping[str, Path], folder: Path, found: Sequence[Sce
             deployed, said = NOT_APPLICABLE, ""
         else:
             deployed, said = helm_wait(rig, tools["helm"], folder, scene.resource, _patience(expected.helm))
-        flux = evaluate(expressions, scene.resource)
         return Judgement(Verdicts(verdict, deployed, waited, health.status, flux), health, said)
 
     with ThreadPoolExecutor(len(found)) as pool:
-        return list(pool.map(one, found, computed))
+        return list(pool.map(one, found, computed, evaluated))
 
 
 def kstatus(program: Path, resources: Sequence[Mapping[str, Any]]) -> Sequence[str]:
