@@ -226,7 +226,7 @@ class World:
         self.server.secret("key", token="flp_0123456789")
         self.woken: list[str] = []
         self.asked: list[tuple[str, float]] = []
-        self.clock = Clock(lambda: self.time, self.wall, lambda: 0.5)
+        self.clock = Clock(lambda: self.time, self.wall, lambda: 0.5, lambda say: say())
         self.behind_since = self.time
         self.changed_at = self.time
         self.restart()

@@ -251,7 +251,8 @@ async def _compose(
     )
     metrics.observe_keys(paused=transport.paused, rates=transport.rates, waiting=transport.waiting)
     metrics.limit(workers=settings.workers, calls_per_second=settings.calls_per_second)
-    pace, clock = _pace(settings), Clock(time.monotonic, lambda: datetime.now(UTC), random.random)
+    pace, soon = _pace(settings), asyncio.get_running_loop().call_soon
+    clock = Clock(time.monotonic, lambda: datetime.now(UTC), random.random, soon)
     sweeps = Sweeps(pace=pace, clock=clock, add=lambda key, after: queue.add(key, Trigger.POLL, after))
     reconciler = Reconciler(
         cluster=cluster,

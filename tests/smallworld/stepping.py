@@ -217,7 +217,7 @@ class Stepper:
         rollouts = Rollouts(0, lambda _: None)
         if mind.rolling:
             rollouts.begin(UID, 0, now=NOW, deadline=float("inf"))
-        clock = Clock(outside.now, outside.wall, lambda: 0.5)
+        clock = Clock(outside.now, outside.wall, lambda: 0.5, lambda say: say())
         reconciler = Reconciler(
             cluster=outside,
             secrets=SecretsOf(self._secrets),

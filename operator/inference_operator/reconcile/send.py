@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import structlog
@@ -140,7 +141,10 @@ class Sender:
         for hazard in resolved.desired.warnings:
             if hazard not in work.recollection.warned:
                 self.cluster.event(work.resource, warning=True, reason="WriteHazard", message=hazard)
-        log.info("sending an update", reason=send.reason, fields=sorted(send.effect.sent), base=send.base_version)
+        said = {"reason": send.reason, "fields": sorted(send.effect.sent), "base": send.base_version}
+        # To make a line takes as long as all else between the intent and the update; while the answer is on its way,
+        # nobody waits for it.
+        self.clock.soon(partial(log.info, "sending an update", **said))
         return await self._update(work, resolved, operation, body)
 
     async def _update(self, work: Work, resolved: Resolved, operation: Operation, body: Json) -> Sent:

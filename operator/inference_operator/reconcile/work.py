@@ -43,11 +43,13 @@ class Clock:
         now: Monotonic seconds.
         wall: The calendar.
         jitter: Uniform in [0, 1).
+        soon: Has a function called, in the context of the caller, once the pass waits for something.
     """
 
     now: Callable[[], float]
     wall: Callable[[], datetime]
     jitter: Callable[[], float]
+    soon: Callable[[Callable[[], object]], object]
 
     def today(self) -> datetime:
         """The calendar in UTC without fractions of a second, as stored times have none."""

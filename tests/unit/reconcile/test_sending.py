@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import structlog
 
 from inference_operator.api.names import REAPPLY_ANNOTATION, SUSPEND_ANNOTATION
 from inference_operator.core.model import Resource
@@ -71,6 +72,20 @@ async def test_an_intent_that_took_longer_than_the_claim_time_sends_nothing(worl
     assert (world.updates, world.status(UID).operation) == (0, None)
     await world.settle(UID, 60)
     assert (world.updates, world.versions()) == (1, 1)
+
+
+async def test_an_update_does_not_wait_for_its_log_line(world: World) -> None:
+    later: list[Callable[[], object]] = []
+    world.clock = replace(world.clock, soon=later.append)
+    world.restart()
+    world.server.apply("a", spec(memory={"size": 2}))
+    with structlog.testing.capture_logs() as lines:
+        await world.settle(UID, 60)
+        early = [line["event"] for line in lines]
+        [tell] = later
+        tell()
+    assert (world.updates, "sending an update" in early) == (1, False)
+    assert [line["fields"] for line in lines if line["event"] == "sending an update"] == [["memory.size"]]
 
 
 async def test_a_lease_that_is_lost_before_the_update_sends_nothing(world: World) -> None:
