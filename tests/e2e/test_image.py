@@ -23,7 +23,8 @@ from rig import ROOT, Rig
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PINS = dict(pin.split("==") for pin in PROJECT["tool"]["uv"]["constraint-dependencies"])
 BUILD_LOCK = (ROOT / "requirements-build.lock").read_text(encoding="utf-8")
-START_CPU_SECONDS = 3.0
+START_RATIO = 3.0
+"""Processor time until it is at work, in that of an interpreter which imports the framework alone."""
 
 Instruction = tuple[str, str]
 
@@ -149,7 +150,14 @@ def run(python: Path, *arguments: str, folder: Path) -> str:
 
 
 def test_it_starts_quickly(rig: Rig) -> None:
+    told = subprocess.run(
+        [sys.executable, "-I", "-c", "import kopf, time; print(time.process_time())"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     rig.program = ("-I", "-m", "inference_operator")
     process = rig.start()
-    print(f"\nat work after {process.cpu_seconds:.2f} s of CPU, with {process.resident_mib:.0f} MiB resident")
-    assert process.cpu_seconds < START_CPU_SECONDS
+    taken, ratio = process.cpu_seconds, process.cpu_seconds / float(told.stdout)
+    print(f"\nat work after {taken:.2f} s of CPU, {ratio:.2f} x kopf, with {process.resident_mib:.0f} MiB resident")
+    assert ratio < START_RATIO
