@@ -67,20 +67,6 @@ def test_a_count_fails_however_little_it_is_off(count: str, value: int, words: s
     assert found == [f"edit: {words}", f"burst: {words}"]
 
 
-@pytest.mark.parametrize(
-    ("phase", "value", "count"),
-    [("burst", 21, 0), ("burst", 19, 1), ("edit", 21, 1), ("edit", 19, 1)],
-    ids=["more in a burst", "fewer in a burst", "more at single edits", "fewer at single edits"],
-)
-def test_only_a_burst_may_have_a_block_with_more_reads(phase: str, value: int, count: int) -> None:
-    others = run_of(reads_before=value).results
-    results = [
-        other if (usual.block, usual.phase) == (1, phase) else usual
-        for usual, other in zip(run_of().results, others, strict=True)
-    ]
-    assert len(shortcomings(run_of().model_copy(update={"results": results}), USUAL)) == count
-
-
 def test_fewer_writes_than_allowed_pass() -> None:
     assert shortcomings(run_of(writes=10), USUAL) == []
 
