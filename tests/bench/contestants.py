@@ -124,6 +124,10 @@ class Naive(Loop):
         self.spawn([sys.executable, "-m", *self.arguments, *scope], **self.surroundings())
 
 
+def _flags(own: Mapping[str, Any]) -> str:
+    return " ".join(f"--{name}={value}" for name, value in own.items())
+
+
 class Ours(ours.Ours):
     """This operator as shipped, but for the limits that protect an account: the emulator needs no protection."""
 
@@ -135,8 +139,7 @@ class Ours(ours.Ours):
         name="ours",
         title="OURS (this operator)",
         version=f"{__version__}, {_python('kopf', 'h11')}",
-        settings="as shipped but for the protection of the account: "
-        + " ".join(f"--{name}={value}" for name, value in own.items()),
+        settings=f"as shipped but for the protection of the account: {_flags(own)}",
     )
 
     def start(self) -> None:
@@ -148,6 +151,19 @@ class Ours(ours.Ours):
         flags = {**shipped, "log-level": "info", **({} if self.limited else self.own)}
         named = {name.replace("-", "_"): value for name, value in flags.items()}
         self.rig.start(*arguments, wait=False, **named)
+
+
+class OursUnpolled(Ours):
+    """This operator with looks at what was edited, and at nothing else, during a run of some minutes.
+
+    A poll after many updates come as many looks by turn, and those that fall between the next edit of their endpoint
+    and its update are no reads of that change. On a slow machine, where edits wait for seconds, some always do.
+    """
+
+    own: ClassVar[Mapping[str, Any]] = {**Ours.own, "poll-seconds": 3600}
+    profile = Ours.profile.model_copy(
+        update={"name": "ours-unpolled", "title": "OURS without looks by turn", "settings": f"as OURS: {_flags(own)}"}
+    )
 
 
 class OursNovita(Ours):
@@ -304,6 +320,7 @@ SUBJECTS: Final[Mapping[str, type[Subject]]] = {
         Safe,
         SafeTyped,
         Ours,
+        OursUnpolled,
         OursNovita,
         OursInShards,
         Naive,
@@ -318,8 +335,10 @@ SUBJECTS: Final[Mapping[str, type[Subject]]] = {
 }
 """Everybody by name, in the order of the tables."""
 
-USUAL: Final = tuple(name for name in SUBJECTS if name != OursInShards.profile.name)
-"""Everybody but the shards, for which there are phases of their own."""
+_SPECIAL: Final = {each.profile.name for each in (OursInShards, OursUnpolled)}
+
+USUAL: Final = tuple(name for name in SUBJECTS if name not in _SPECIAL)
+"""Everybody but the shards, for which there are phases of their own, and the subject of the gate."""
 
 ONCE: Final = ("peer-d", "peer-d100", "peer-c", "peer-c100", "peer-b10")
 """Of the usual subjects, those that take part in the first block alone, because they have a cluster to themselves and

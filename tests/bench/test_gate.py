@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bench.contestants import SUBJECTS
-from bench.gate import PLAN, SLACK, report, shortcomings
+from bench.gate import OURS, PLAN, SLACK, report, shortcomings
 from bench.page import GATED, PUBLISHED
 from bench.record import Machine, Result, Run
 
@@ -20,7 +20,7 @@ def run_of(cpu: float = 0.04, wall: float = 0.2, blocks: int = 3, **changes: int
     for block in range(blocks):
         for subject in PLAN.subjects:
             for phase in PLAN.phases:
-                mine = subject == "ours"
+                mine = subject == OURS
                 known: dict[str, Any] = {"block": block, "place": 0, "subject": subject, "phase": phase}
                 known |= {
                     "resources": 10,
@@ -88,12 +88,12 @@ def test_one_block_at_the_usual_speed_is_enough() -> None:
 
 
 def test_a_subject_that_did_not_take_part_fails_everything() -> None:
-    others = [each for each in run_of().results if each.subject != "ours"]
+    others = [each for each in run_of().results if each.subject != OURS]
     assert len(shortcomings(run_of().model_copy(update={"results": others}), USUAL)) == 9
 
 
 def test_a_block_without_a_count_fails() -> None:
-    results = [each for each in run_of().results if (each.block, each.subject, each.phase) != (1, "ours", "edit")]
+    results = [each for each in run_of().results if (each.block, each.subject, each.phase) != (1, OURS, "edit")]
     assert len(shortcomings(run_of().model_copy(update={"results": results}), USUAL)) == 3
 
 
